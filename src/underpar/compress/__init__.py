@@ -1,0 +1,1 @@
+"""Quantise, code and pack: weights in, an artifact out."""

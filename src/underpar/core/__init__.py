@@ -1,0 +1,1 @@
+"""The foundations: configuration, recipes, roles, units, errors, the clock. Imports no torch."""

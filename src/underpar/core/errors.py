@@ -1,0 +1,44 @@
+"""The errors a user can meet. Each message says what, the value, the limit and the next step, in one line.
+
+The command line prints them without a traceback. `assert` stays for our own invariants.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnderparError(Exception):
+    """Base of every error that is the user's to mend."""
+
+
+class ConfigError(UnderparError):
+    """A recipe, an override or a combination of settings is wrong."""
+
+
+class DataError(UnderparError):
+    """Text, tokens or shards are missing, damaged or do not fit the recipe."""
+
+
+class TrainError(UnderparError):
+    """Training cannot go on: a non-finite loss, a damaged checkpoint."""
+
+
+class ArtifactError(UnderparError):
+    """An artifact is damaged, hostile, of another kind, or over its byte budget."""
+
+
+class ScoreError(UnderparError):
+    """A score would be wrong: a token scored twice or never, bytes that do not add up."""
+
+
+class RecordError(UnderparError):
+    """A record folder cannot be written or read."""
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """The tail of an unknown-name message: the nearest valid name, or the list when none is near."""
+    options = sorted(valid)
+    near = get_close_matches(name, options, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"valid: {', '.join(options)}" if options else "nothing is valid here"

@@ -1,0 +1,1 @@
+"""Scoring: bits and bytes, every token exactly once."""

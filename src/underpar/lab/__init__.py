@@ -1,0 +1,1 @@
+"""Runs recipes: one through all its stages, or many."""

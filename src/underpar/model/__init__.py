@@ -1,0 +1,1 @@
+"""The model: one forward for training, evaluation, calibration and adaptation."""

@@ -1,0 +1,1 @@
+"""The layers: linear, norm, rope, attention, mlp, embeddings."""

@@ -1,0 +1,1 @@
+"""Optimisers by parameter role, and schedules as pure functions of progress."""

@@ -1,0 +1,1 @@
+"""Published and bundled recipes: each function is the difference from its parent."""

@@ -1,0 +1,1 @@
+"""The record folder and the report page. Imports no torch."""

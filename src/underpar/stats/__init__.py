@@ -1,0 +1,1 @@
+"""Tests and intervals for few seeds. Imports no torch."""
