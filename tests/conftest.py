@@ -1,0 +1,16 @@
+"""Fixtures for every room."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def corpus_dir() -> Path:
+    """The larger real corpus (val.jsonl.xz and more): UNDERPAR_CORPUS, or shared/corpus beside the repository."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+    folder = Path(os.environ.get("UNDERPAR_CORPUS", default))
+    if not (folder / "val.jsonl.xz").is_file():
+        pytest.skip(f"no corpus at {folder}; set UNDERPAR_CORPUS to a folder with val.jsonl.xz")
+    return folder
