@@ -8,7 +8,9 @@ from underpar.stats.samples import StatsError, checked_share
 def margin_in_sds(n: int, *, alpha: float = 0.01) -> float:
     """How far beyond the bar the mean of n runs must lie to pass, in sample standard deviations.
 
-    t(1 - alpha, n - 1) / sqrt(n): 4.02 for three runs at 0.01, 1.68 for five, 0.89 for ten. Raises StatsError for n < 2.
+    t(1 - alpha, n - 1) / sqrt(n): 4.02 for three runs at 0.01, 1.68 for five, 0.89 for ten.
+
+    Raises StatsError for n < 2.
     """
     from scipy.stats import t
 

@@ -1,7 +1,7 @@
 """Student's t in the three forms the field uses: against a threshold, between two sets of runs, between matched runs.
 
-Lower is better for losses, so `alternative="less"` claims an improvement; the statistic keeps the sign of the difference
-(published tables often print its absolute value).
+Lower is better for losses, so `alternative="less"` claims an improvement; the statistic keeps the sign of the
+difference (published tables often print its absolute value).
 """
 
 import math
@@ -19,9 +19,10 @@ Alternative = Literal["less", "greater", "two-sided"]
 class TTest:
     """One t-test, decided at `alpha`.
 
-    `difference` is the observed mean minus what the null hypothesis says; `low` and `high` bound the true mean difference
-    at confidence 1 - alpha, two-sided, before any shift is taken off. `statistic`, `df` and `p_value` are NaN when there
-    is no spread to test against, and then nothing is significant: identical results are a sign of a repeated run.
+    `difference` is the observed mean minus what the null hypothesis says; `low` and `high` bound the true mean
+    difference at confidence 1 - alpha, two-sided, before any shift is taken off. `statistic`, `df` and `p_value` are
+    NaN when there is no spread to test against, and then nothing is significant: identical results are a sign of a
+    repeated run.
     """
 
     name: str
@@ -111,7 +112,7 @@ def paired(
 ) -> TTest:
     """Whether `first` minus `second`, pair by pair, lies below (above, away from) `shift`.
 
-    Pairs must be matched by something that makes them noisy together (a node and a time slot); equal seeds alone rarely do.
+    Pairs must be matched by something that makes them noisy together (a node and a time slot); equal seeds rarely do.
 
     Raises StatsError for sequences of different length, n < 2, or values that are not finite.
     """
