@@ -405,7 +405,9 @@ def _evaluate(tree: ast.expr, raw: str, path: str) -> Any:
             values = {}
             for keyword in keywords:
                 if keyword.arg not in known:
-                    raise ConfigError(f"{path}: {name} has no field '{keyword.arg}'; {suggest(str(keyword.arg), known)}")
+                    raise ConfigError(
+                        f"{path}: {name} has no field '{keyword.arg}'; {suggest(str(keyword.arg), known)}"
+                    )
                 inner = f"{path}.{keyword.arg}"
                 values[keyword.arg] = coerce(_evaluate(keyword.value, raw, inner), known[keyword.arg], inner)
             try:

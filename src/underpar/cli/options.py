@@ -1,0 +1,51 @@
+"""Options that several verbs share, and the little that turns them into objects."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from underpar.core.recipe import Resolved
+    from underpar.recipes import Recipe
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """RECIPE, --track and --set."""
+    parser.add_argument("recipe", help="name of a recipe; 'underpar list' shows them")
+    parser.add_argument("--track", help="run at the budget of this track: golf-record, golf-mini, golf-cpu")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides",
+        help="change one setting, typed, as in --set model.mlp.ratio=3; becomes part of the fingerprint; repeatable",
+    )  # fmt: skip
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """--data, --out, --device."""
+    parser.add_argument(
+        "--data", type=Path, help="folder of prepared tokens; recipes on the bundled text make their own"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def resolve(args: argparse.Namespace, *extra: str) -> "Resolved[Recipe]":
+    """The resolved recipe that the arguments name."""
+    from underpar.recipes import registry
+
+    return registry.resolve(args.recipe, track=args.track, overrides=[*args.overrides, *extra])
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(data, indent=1))

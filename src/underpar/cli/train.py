@@ -1,0 +1,48 @@
+"""`underpar train RECIPE`."""
+
+import argparse
+
+from underpar.cli.options import add_json, add_recipe, add_run, print_json, resolve
+
+HELP = "train a recipe; the same command after an interruption goes on from its checkpoint"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_recipe(parser)
+    add_run(parser)
+    parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument("--fresh", action="store_true", help="ignore checkpoints and start from step 0")
+    parser.add_argument(
+        "--sink",
+        action="append",
+        default=[],
+        choices=("tensorboard", "wandb", "trackio"),
+        help="also log there; repeatable",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from underpar.core.world import World
+    from underpar.lab import pipeline
+    from underpar.lab.files import RunFolder
+    from underpar.train.sinks import open_sinks
+
+    resolved = resolve(args, *([] if args.seed is None else [f"seed={args.seed}"]))
+    world = World.join(args.device)
+    data = pipeline.find_data(resolved, args.data, world)
+    folder = RunFolder.of(args.out, resolved.name, resolved.config.seed)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    sinks = (
+        tuple(open_sinks(args.sink, folder.path, f"{resolved.name} seed {resolved.config.seed}"))
+        if world.is_main
+        else ()
+    )
+    result = pipeline.train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)
+    if world.is_main:
+        if args.json:
+            print_json(result.to_json() | {"run": str(folder.path)})
+        else:
+            print(f"{folder.path}: {result.steps:,} steps, {result.tokens:,} tokens, loss {result.final_loss_nats:.4f}")
+    world.leave()
+    return 0

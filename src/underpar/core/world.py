@@ -1,0 +1,125 @@
+"""The processes of a run: who am I, how many are we, and the few collectives that everything is built from.
+
+One process needs no set-up. Under torchrun (one host or several) `World.join` reads its rank from torchrun's own variables
+and opens NCCL on GPUs, gloo on CPUs. Torch is imported on use, so that this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from underpar.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers. Every method is the identity in a world of one."""
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+    control: Any = None
+    """A gloo group for small host values, so that control flow never waits for the GPU."""
+
+    @staticmethod
+    def join(device: str | None = None) -> World:
+        """Join the processes that torchrun started, or be alone. `device` 'cpu' or 'cuda'; None takes CUDA where there is one.
+
+        Raises ConfigError when CUDA is asked for and absent.
+        """
+        import torch
+        import torch.distributed as dist
+
+        has_cuda = torch.cuda.is_available()
+        if device == "cuda" and not has_cuda:
+            raise ConfigError("device = cuda, but torch sees no CUDA device; use --device cpu")
+        kind = device or ("cuda" if has_cuda else "cpu")
+        size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if kind == "cuda":
+            torch.cuda.set_device(local)
+            kind = f"cuda:{local}"
+        if size == 1:
+            return World(device=kind)
+        if not dist.is_initialized():
+            bound = torch.device(kind) if kind != "cpu" else None
+            dist.init_process_group("nccl" if bound else "gloo", device_id=bound)
+        return World(rank, size, kind, dist.new_group(backend="gloo") if kind != "cpu" else dist.group.WORLD)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, total: int) -> range:
+        """The contiguous part of `range(total)` that is this rank's; parts differ by at most one."""
+        return range(total * self.rank // self.size, total * (self.rank + 1) // self.size)
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks, in place."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(tensor)
+        return tensor
+
+    def broadcast_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Rank 0's values everywhere, in place."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.broadcast(tensor, 0)
+        return tensor
+
+    def reduce_scatter(self, stacked: torch.Tensor) -> torch.Tensor:
+        """Sum (size * n, ...) over ranks and keep this rank's n slices."""
+        if self.size == 1:
+            return stacked
+        import torch.distributed as dist
+
+        if self.device == "cpu":  # gloo has no reduce-scatter of tensors
+            dist.all_reduce(stacked)
+            part = stacked.shape[0] // self.size
+            return stacked[self.rank * part : (self.rank + 1) * part].clone()
+        out = stacked.new_empty(stacked.shape[0] // self.size, *stacked.shape[1:])
+        dist.reduce_scatter_tensor(out, stacked)
+        return out
+
+    def all_gather(self, shard: torch.Tensor) -> torch.Tensor:
+        """Concatenate the ranks' equal shards along dimension 0."""
+        if self.size == 1:
+            return shard
+        import torch.distributed as dist
+
+        out = shard.new_empty(shard.shape[0] * self.size, *shard.shape[1:])
+        dist.all_gather_into_tensor(out, shard.contiguous())
+        return out
+
+    def agree(self, *values: float) -> tuple[float, ...]:
+        """Rank 0's numbers on every rank, through host memory: the clock and other decisions must not differ by rank."""
+        if self.size == 1:
+            return values
+        import torch
+        import torch.distributed as dist
+
+        cell = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(cell, 0, group=self.control)
+        return tuple(cell.tolist())
+
+    def barrier(self) -> None:
+        """Wait for everybody."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier(group=self.control)
+
+    def leave(self) -> None:
+        """Close the process group."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.destroy_process_group()

@@ -1,0 +1,243 @@
+"""Token shards -> the batches of each optimiser step.
+
+The stream is the shards of the training split one after another, wrapping for ever. A step takes a fixed number of spans of
+T + 1 consecutive tokens (inputs are the first T, targets the last T), as the published eight-process trainers do together.
+Which tokens a step holds, and in which order, therefore depends on the step alone and never on the number of processes:
+each process takes its contiguous share of the step's rows. One integer, the position in the stream, is the whole state.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from underpar.core.config import Config, PositiveInt, config
+from underpar.core.errors import ConfigError, DataError
+from underpar.core.world import World
+from underpar.data.context import Batch, Context, packed_context, row_context
+from underpar.data.shards import open_shard, shard_files
+
+
+class TokenStream:
+    """The concatenated training shards, memory-mapped, read by absolute position modulo their total length."""
+
+    def __init__(self, folder: Path, split: str = "train") -> None:
+        self.shards = [open_shard(path) for path in shard_files(folder, split)]
+        if not self.shards:
+            raise DataError(
+                f"{folder} has no {split} shards; make them with 'underpar data prepare' or 'underpar data fineweb'"
+            )
+        self.ends = np.cumsum([len(shard) for shard in self.shards])
+
+    @property
+    def total_tokens(self) -> int:
+        return int(self.ends[-1])
+
+    def read(self, position: int, count: int) -> np.ndarray:
+        """`count` tokens from `position`, uint16, crossing shard ends and wrapping."""
+        out = np.empty(count, dtype=np.uint16)
+        filled = 0
+        position %= self.total_tokens
+        while filled < count:
+            index = int(np.searchsorted(self.ends, position, side="right"))
+            offset = position - int(self.ends[index]) + len(self.shards[index])
+            part = self.shards[index][offset : offset + count - filled]
+            out[filled : filled + len(part)] = part
+            filled += len(part)
+            position = (position + len(part)) % self.total_tokens
+        return out
+
+
+@config
+class Loader(Config):
+    """How a step's tokens are cut from the stream."""
+
+    batch_tokens: PositiveInt = 524_288
+    """Training tokens of one optimiser step, over all processes."""
+    seq_len: PositiveInt = 1024
+    """Longest stretch that attention sees."""
+    spans: PositiveInt = 8
+    """Stretches of consecutive tokens that a step is made of; the published trainers have 8 whatever the hardware."""
+
+    @property
+    def span_tokens(self) -> int:
+        return self.batch_tokens // self.spans
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows that a step can be divided into among processes and micro-batches."""
+        raise NotImplementedError
+
+    def cut(self, spans: np.ndarray, rows: range, bos_id: int) -> list[Batch]:
+        """Rows `rows` of a step as batches that must not be split further. spans: (spans, span_tokens + 1) uint16."""
+        raise NotImplementedError
+
+
+@config
+class SequentialRows(Loader):
+    """Dense rows of `seq_len` tokens at arbitrary offsets; attention spans the row, across documents.
+
+    Source: the stock trainer of the 16 MB game.
+    """
+
+    def check(self) -> None:
+        if self.batch_tokens % (self.spans * self.seq_len):
+            raise ConfigError(
+                f"batch_tokens = {self.batch_tokens} must be a multiple of spans * seq_len = {self.spans * self.seq_len}"
+            )
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_tokens // self.seq_len
+
+    def cut(self, spans: np.ndarray, rows: range, bos_id: int) -> list[Batch]:
+        inputs = spans[:, :-1].reshape(-1, self.seq_len)[rows.start : rows.stop]
+        targets = spans[:, 1:].reshape(-1, self.seq_len)[rows.start : rows.stop]
+        tokens = torch.from_numpy(inputs.astype(np.int64))
+        return [Batch(tokens, torch.from_numpy(targets.astype(np.int64)), row_context(tokens, bos_id))]
+
+
+@config
+class DocumentPacking(Loader):
+    """Each span is one packed row in which attention restarts at every document and every `seq_len` tokens.
+
+    Unlike the published loader the tail of a shard is carried over into the next, not dropped. Source: golf PR #1530.
+    """
+
+    batch_tokens: PositiveInt = 786_432
+    seq_len: PositiveInt = 2048
+
+    def check(self) -> None:
+        if self.batch_tokens % self.spans:
+            raise ConfigError(f"batch_tokens = {self.batch_tokens} must be a multiple of spans = {self.spans}")
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.spans
+
+    def cut(self, spans: np.ndarray, rows: range, bos_id: int) -> list[Batch]:
+        batches = []
+        for row in rows:
+            inputs = torch.from_numpy(spans[row : row + 1, :-1].astype(np.int64))
+            targets = torch.from_numpy(spans[row : row + 1, 1:].astype(np.int64))
+            batches.append(Batch(inputs, targets, packed_context(inputs, bos_id, self.seq_len)))
+        return batches
+
+
+class StepLoader:
+    """Iterates over optimiser steps; each item is the list of micro-batches of this process, on its device.
+
+    A background thread reads ahead, so that a step never waits for a disk. `position` is where the next step to be handed
+    out begins; setting it resumes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        loader: Loader,
+        bos_id: int,
+        world: World,
+        *,
+        micro_batch_tokens: int,
+        position: int = 0,
+        read_ahead: int = 2,
+    ) -> None:
+        if world.size > loader.rows_per_step:
+            raise ConfigError(
+                f"{world.size} processes, but a step has only {loader.rows_per_step} rows; use fewer processes"
+            )
+        self.stream = TokenStream(folder)
+        self.config, self.bos_id, self.world = loader, bos_id, world
+        self.micro_batch_tokens = micro_batch_tokens
+        self.position = position
+        self._read_ahead = read_ahead
+        self._stop = threading.Event()
+
+    @property
+    def tokens_per_step_read(self) -> int:
+        """Stream tokens that a step moves on by: one more per span than it trains on."""
+        return self.config.spans * (self.config.span_tokens + 1)
+
+    def step_at(self, position: int) -> list[Batch]:
+        """The micro-batches of this process for the step that begins at `position`, on the CPU."""
+        flat = self.stream.read(position, self.tokens_per_step_read)
+        spans = flat.reshape(self.config.spans, -1)
+        rows = self.world.share(self.config.rows_per_step)
+        return [
+            part
+            for batch in self.config.cut(spans, rows, self.bos_id)
+            for part in _split(batch, self.micro_batch_tokens)
+        ]
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        ready: queue.Queue[list[Batch] | BaseException] = queue.Queue(self._read_ahead)
+        stop = self._stop = threading.Event()
+        pin = self.world.device != "cpu"
+
+        def produce(position: int) -> None:
+            try:
+                while not stop.is_set():
+                    item = [_map(batch, lambda t: t.pin_memory() if pin else t) for batch in self.step_at(position)]
+                    position += self.tokens_per_step_read
+                    _put(ready, item, stop)
+            except BaseException as problem:
+                _put(ready, problem, stop)
+
+        thread = threading.Thread(target=produce, args=(self.position,), daemon=True, name="loader")
+        thread.start()
+        try:
+            while True:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                self.position += self.tokens_per_step_read
+                yield [_map(batch, lambda t: t.to(self.world.device, non_blocking=True)) for batch in item]
+        finally:
+            stop.set()
+            thread.join(timeout=5)
+
+
+def synthetic_step(loader: Loader, vocab_size: int, bos_id: int, world: World, micro_batch_tokens: int) -> list[Batch]:
+    """A step of random tokens in the shapes of real ones, for warm-up: no real text is touched before the clock starts."""
+    rng = np.random.default_rng(0)
+    spans = rng.integers(0, vocab_size, size=(loader.spans, loader.span_tokens + 1), dtype=np.uint16)
+    spans[:, :: max(1, loader.seq_len // 2)] = bos_id
+    batches = loader.cut(spans, world.share(loader.rows_per_step), bos_id)
+    parts = [part for batch in batches for part in _split(batch, micro_batch_tokens)]
+    return [_map(part, lambda t: t.to(world.device)) for part in parts]
+
+
+def _put(ready: queue.Queue, item: object, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            return ready.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+
+
+def _split(batch: Batch, micro_batch_tokens: int) -> list[Batch]:
+    """Cut dense rows into the fewest nearly equal micro-batches; a packed row is one already."""
+    rows, length = batch.inputs.shape
+    if batch.context.cu_seqlens is not None:
+        return [batch]
+    count = min(rows, -(-rows * length // micro_batch_tokens))
+    bounds = [rows * i // count for i in range(count + 1)]
+    return [
+        Batch(
+            batch.inputs[a:b],
+            batch.targets[a:b],
+            batch.context._replace(document_start=batch.context.document_start[a:b]),
+        )
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def _map(batch: Batch, function: object) -> Batch:
+    move = lambda t: function(t) if isinstance(t, Tensor) else t  # type: ignore[operator]  # noqa: E731
+    return Batch(move(batch.inputs), move(batch.targets), Context(*(move(part) for part in batch.context)))

@@ -1,0 +1,75 @@
+"""Causal attention over dense rows or packed documents: one entry point that picks the fastest back end it can use.
+
+| back end  | when                                             |
+|-----------|--------------------------------------------------|
+| cudnn     | dense rows, bf16/fp16, Hopper and newer          |
+| flash     | dense rows, bf16/fp16, other CUDA devices        |
+| varlen    | packed documents, bf16/fp16, CUDA                |
+| reference | everything else: float32, CPU                    |
+
+`forced(name)` pins one, for benchmarks and parity tests. Figures of the choice: LOG.md.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from underpar.core.errors import ConfigError, suggest
+from underpar.kernels.attention.ref import packed_attention_ref
+
+BACKENDS = ("cudnn", "flash", "varlen", "reference")
+_forced: str | None = None
+
+
+@contextmanager
+def forced(name: str | None) -> Iterator[None]:
+    """Use back end `name` inside the block (None: choose as usual). Compiled models keep what they were traced with."""
+    global _forced
+    if name is not None and name not in BACKENDS:
+        raise ConfigError(f"no attention back end '{name}'; {suggest(name, BACKENDS)}")
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def backend_for(device: torch.device, dtype: torch.dtype, *, packed: bool) -> str:
+    """The back end that `attention` uses for such inputs."""
+    if _forced is not None:
+        return _forced
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return "reference"
+    if packed:
+        return "varlen"
+    return "cudnn" if torch.cuda.get_device_capability(device)[0] >= 9 else "flash"
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None, max_seqlen: int = 0) -> Tensor:
+    """Softmax(q k^T / sqrt(D)) v, causal.
+
+    q: (B, T, H, D); k, v: (B, T, Hkv, D), H a multiple of Hkv, query head h reading kv head h // (H / Hkv).
+    cu_seqlens: (S + 1,) int32, with B = 1: attention stays inside each segment; `max_seqlen` bounds their length.
+    Returns (B, T, H, D).
+    """
+    backend = backend_for(q.device, q.dtype, packed=cu_seqlens is not None)
+    if cu_seqlens is not None:
+        if backend == "varlen":
+            from torch.nn.attention.varlen import varlen_attn
+
+            groups = q.shape[2] // k.shape[2]
+            k, v = (x.repeat_interleave(groups, dim=2) for x in (k, v))
+            out = varlen_attn(q[0], k[0], v[0], cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, is_causal=True)
+            return out[None]
+        return packed_attention_ref(q, k, v, cu_seqlens)
+    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    if backend == "reference":
+        out = F.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=q.shape[2] != k.shape[2])
+        return out.transpose(1, 2)
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION if backend == "cudnn" else SDPBackend.FLASH_ATTENTION):
+        out = F.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=q.shape[2] != k.shape[2])
+    return out.transpose(1, 2)

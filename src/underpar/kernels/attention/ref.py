@@ -1,0 +1,19 @@
+"""Causal attention in plain torch: the definition of correct, and what runs where no fast back end does."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def packed_attention_ref(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """Causal attention within the segments of one packed row, through a (T, T) mask: quadratic memory, for small T.
+
+    q: (1, T, H, D); k, v: (1, T, Hkv, D); cu_seqlens: (S + 1,) int32, padded with T. Returns (1, T, H, D).
+    """
+    length = q.shape[1]
+    index = torch.arange(length, device=q.device)
+    segment = torch.searchsorted(cu_seqlens, index.to(cu_seqlens.dtype), right=True)
+    mask = (segment[:, None] == segment[None, :]) & (index[:, None] >= index[None, :])
+    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(*heads_first, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2])
+    return out.transpose(1, 2)

@@ -1,0 +1,97 @@
+"""The files of a run: one folder per recipe and seed, everything in it readable without underpar."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from underpar.core.errors import UnderparError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside `root/<recipe>/seed<seed>`."""
+
+    path: Path
+
+    @staticmethod
+    def of(root: Path, recipe: str, seed: int) -> "RunFolder":
+        return RunFolder(root / recipe.replace("/", "-") / f"seed{seed}")
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "train.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def trace(self) -> Path:
+        return self.path / "trace.json"
+
+    @property
+    def train(self) -> Path:
+        return self.path / "train.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def artifact(self) -> Path:
+        return self.path / "artifact.upar"
+
+    @property
+    def artifact_info(self) -> Path:
+        return self.path / "artifact.json"
+
+    @property
+    def code(self) -> Path:
+        return self.path / "code.tar.xz"
+
+    @property
+    def score(self) -> Path:
+        return self.path / "score.json"
+
+    @property
+    def documents(self) -> Path:
+        return self.path / "documents.npz"
+
+    @property
+    def baselines(self) -> Path:
+        return self.path / "baselines.json"
+
+    @property
+    def verdict(self) -> Path:
+        return self.path / "verdict.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a stage's result. Raises UnderparError naming the command that makes it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnderparError(f"{path} is missing; '{made_by}' makes it") from None
+    except ValueError as problem:
+        raise UnderparError(f"{path} is not JSON: {problem}; make it again with '{made_by}'") from None

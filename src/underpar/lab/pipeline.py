@@ -1,0 +1,346 @@
+"""One recipe, stage by stage: data, train, pack, score, verify, record, report. Each stage reads and writes files only."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from underpar.compress.pack import pack
+from underpar.compress.source import pack_source, source_closure
+from underpar.core.config import diff, from_dict, to_dict
+from underpar.core.errors import DataError, TrainError, UnderparError
+from underpar.core.recipe import Resolved
+from underpar.core.units import format_bytes, format_seconds
+from underpar.core.world import World
+from underpar.data.loaders import StepLoader
+from underpar.data.manifest import Manifest
+from underpar.data.sample import prepare_sample
+from underpar.data.tokenizers import load_tokenizer
+from underpar.data.validation import ValStream, load_validation
+from underpar.evaluate.load import load_model
+from underpar.evaluate.score import score
+from underpar.kernels.attention import backend_for
+from underpar.lab.environment import describe_environment
+from underpar.lab.files import RunFolder, read_json, write_json
+from underpar.lab.logs import PublishedLog, append_score, append_sizes
+from underpar.model.gpt import GPT
+from underpar.nn.module import parameter_roles
+from underpar.recipes import Recipe, registry
+from underpar.records.baselines import compressor_baselines
+from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
+from underpar.train.events import JsonLines, Sink, Sinks
+from underpar.train.loop import Trainer, TrainResult
+from underpar.train.progress import ConsoleProgress
+
+COUNTED_ENTRIES = ("underpar.evaluate.load", "underpar.evaluate.score", "underpar.data.tokenizers")
+"""The modules that loading and scoring an artifact begin from; what they import is the counted code."""
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------- data
+
+
+def find_data(resolved: Resolved[Recipe], data: Path | None, world: World) -> Path:
+    """The folder of prepared tokens: the one given, or the bundled sample's, made on first use.
+
+    Raises DataError when none is given and the recipe does not use the sample, or when the tokens do not fit the recipe.
+    """
+    config = resolved.config.data
+    if data is None:
+        if not config.bundled:
+            raise DataError(
+                f"recipe '{resolved.name}' needs prepared tokens: --data DIR (make them with 'underpar data prepare' or "
+                f"'underpar data fineweb --tokenizer {config.tokenizer.name}')"
+            )
+        data = Path("data") / f"sample_{config.tokenizer.name}"
+        if world.is_main and not data.exists():
+            prepare_sample(config.tokenizer, data)
+        world.barrier()
+    manifest = Manifest.load(data)
+    found = manifest.tokenizer["vocab_size"]
+    if found != resolved.config.model.vocab_size:
+        raise DataError(
+            f"{data} holds tokens of a vocabulary of {found}, recipe '{resolved.name}' has "
+            f"{resolved.config.model.vocab_size}; prepare with --tokenizer {config.tokenizer.name}"
+        )
+    return data
+
+
+# ------------------------------------------------------------------------------------------------- train
+
+
+def build_model(config: Recipe, world: World) -> GPT:
+    """The model of a recipe, initialised from its seed, equal on every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = config.model.build()
+    model = model.to(world.device)
+    with torch.no_grad():
+        for param in model.parameters():
+            world.broadcast_(param)
+    return model
+
+
+def train(
+    resolved: Resolved[Recipe],
+    folder: RunFolder,
+    data: Path,
+    world: World,
+    *,
+    sinks: tuple[Sink, ...] = (),
+    resume: bool = True,
+) -> TrainResult:
+    """Train, resuming from the newest checkpoint in the folder. Writes config, environment, events, trace and checkpoints.
+
+    Raises TrainError when interrupted (the checkpoint is written; the same command goes on from there).
+    """
+    config = resolved.config
+    tokenizer = load_tokenizer(data)
+    if world.is_main:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        _describe_run(resolved, folder, data, config, world)
+    world.barrier()
+    model = build_model(config, world)
+    trainer = Trainer(
+        model=model,
+        optimisers=config.optim.build(model, world),
+        schedule=config.schedule,
+        budget=config.budget,
+        loader=StepLoader(
+            data, config.data.loader, tokenizer.bos_id, world, micro_batch_tokens=config.train.micro_batch_tokens
+        ),
+        training=config.train,
+        world=world,
+        folder=folder.checkpoints,
+        fingerprint=resolved.fingerprint,
+        sinks=Sinks(),
+        validate=_validator(config, data, world) if config.train.validate_every_steps else None,
+    )
+    resumed = resume and trainer.resume()
+    trainer.sinks = _sinks(resolved, folder, world, trainer, sinks, resumed)
+    try:
+        result = trainer.run()
+    finally:
+        trainer.sinks.close()
+    if world.is_main:
+        write_json(folder.trace, trainer.trace.changes)
+        write_json(folder.train, result.to_json())
+    if result.stop_reason == "interrupted":
+        raise TrainError(
+            f"interrupted at step {result.steps}; a checkpoint is in {folder.checkpoints}, the same command goes on"
+        )
+    return result
+
+
+def _sinks(
+    resolved: Resolved[Recipe],
+    folder: RunFolder,
+    world: World,
+    trainer: Trainer,
+    extra: tuple[Sink, ...],
+    resumed: bool,
+) -> Sinks:
+    if not world.is_main:
+        return Sinks()
+    config = resolved.config
+    share = config.data.loader.batch_tokens // world.size
+    log = PublishedLog(
+        folder.log,
+        seed=config.seed,
+        budget=config.budget,
+        warmup_steps=config.train.warmup_steps,
+        micro_batches=-(-share // config.train.micro_batch_tokens),
+        resume=resumed,
+    )
+    events = JsonLines(folder.events, trainer.step if resumed else 0)
+    return Sinks(required=(events, log), optional=(ConsoleProgress(config.budget, resolved.name), *extra))
+
+
+def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, config: Recipe, world: World) -> None:
+    entry = registry.find(resolved.name)
+    parent = entry.parent.name if entry.parent else None
+    changes = diff(registry.resolve(parent).config, config) if parent else []
+    write_json(
+        folder.config,
+        {
+            "recipe": resolved.name,
+            "summary": entry.summary,
+            "track": resolved.track,
+            "lineage": list(resolved.lineage),
+            "overrides": list(resolved.overrides),
+            "parent": parent,
+            "diff": [{"path": c.path, "old": c.old, "new": c.new} for c in changes],
+            "fingerprint": resolved.fingerprint,
+            "seed": config.seed,
+            "data": str(data),
+            "command": reproduction_command(resolved, data, world),
+            "config": to_dict(config),
+        },
+    )
+    dtype = config.train.dtype(world)
+    write_json(folder.environment, describe_environment(backend_for(torch.device(world.device), dtype, packed=False)))
+
+
+def reproduction_command(resolved: Resolved[Recipe], data: Path, world: World) -> str:
+    """The command line that repeats a run."""
+    start = "underpar" if world.size == 1 else f"torchrun --standalone --nproc_per_node={world.size} -m underpar"
+    parts = [start, "run", resolved.name, f"--seeds {resolved.config.seed}"]
+    if resolved.track:
+        parts.append(f"--track {resolved.track}")
+    if not resolved.config.data.bundled:
+        parts.append(f"--data {data}")
+    parts += [f"--set '{text}'" for text in resolved.overrides if not text.startswith("seed=")]
+    return " ".join(parts)
+
+
+def _validator(config: Recipe, data: Path, world: World) -> Callable[[GPT], tuple[float, float]]:
+    stream, bos_id = load_validation(data), load_tokenizer(data).bos_id
+
+    def validate(model: GPT) -> tuple[float, float]:
+        window, size = config.evaluate.window, config.evaluate.batch_tokens
+        found = score(model, stream, window, bos_id=bos_id, world=world, batch_tokens=size)
+        return found.loss_nats, found.bpb
+
+    return validate
+
+
+# ------------------------------------------------------------------------------------------------- pack
+
+
+def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any]:
+    """Quantise and code the newest checkpoint, count the source, write the artifact. Returns what artifact.json holds.
+
+    Raises ArtifactError over the byte budget, naming the largest tensors and what would bring it under.
+    """
+    described = read_json(folder.config, "underpar train")
+    config = from_dict(described["config"], Recipe)
+    found = complete_checkpoints(folder.checkpoints)
+    if not found:
+        raise UnderparError(
+            f"{folder.checkpoints} has no finished checkpoint; 'underpar train {described['recipe']}' makes one"
+        )
+    _, weights, _ = load_checkpoint(found[-1], described["fingerprint"])
+    with torch.device("meta"):
+        roles = parameter_roles(config.model.build())
+    code = pack_source(source_closure(COUNTED_ENTRIES))
+    folder.code.write_bytes(code)
+    header = {
+        "model": to_dict(config.model),
+        "window": to_dict(config.evaluate.window),
+        "tokenizer": load_tokenizer(Path(described["data"])).identity,
+        "recipe": described["recipe"],
+        "fingerprint": described["fingerprint"],
+    }
+    result = pack(
+        {name: (tensor, roles[name]) for name, tensor in weights.items()},
+        header,
+        quantiser=config.pack.quantiser,
+        codec=config.pack.codec,
+        out_path=folder.artifact,
+        budget_bytes=config.budget.artifact_bytes if enforce_budget else None,
+        code_bytes=len(code),
+    )
+    info = result.to_json()
+    write_json(folder.artifact_info, info)
+    append_sizes(folder.log, info)
+    return info
+
+
+# ------------------------------------------------------------------------------------------------- score
+
+
+def score_artifact(artifact: Path, data: Path, world: World, batch_tokens: int = 65_536) -> tuple[dict[str, Any], Any]:
+    """Load the artifact and score the held-out split of `data` with the artifact's own window.
+
+    Returns (what score.json holds, the Score). Raises DataError when the tokens were made by another tokenizer.
+    """
+    loaded = load_model(artifact, world.device)
+    tokenizer = load_tokenizer(data)
+    if tokenizer.identity["sha256"] != loaded.tokenizer_identity["sha256"]:
+        raise DataError(
+            f"{data} was tokenised by {tokenizer.identity}, the artifact expects {loaded.tokenizer_identity}"
+        )
+    model: Any = loaded.model
+    if world.device != "cpu":
+        model = torch.compile(loaded.model, dynamic=False, fullgraph=True)
+    stream = load_validation(data)
+    result = score(
+        model, stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,
+        progress=_score_progress() if world.is_main else None,
+    )  # fmt: skip
+    summary = result.to_json() | {
+        "window": str(loaded.window),
+        "lossless": tokenizer.lossless,
+        "tokenizer": tokenizer.identity,
+        "world_size": world.size,
+        "artifact_sha256": loaded.sha256,
+    }
+    return summary, result
+
+
+def _score_progress() -> Callable[[float], None]:
+    last = [time.perf_counter()]
+
+    def show(done: float) -> None:
+        if time.perf_counter() - last[0] >= 5:
+            last[0] = time.perf_counter()
+            say(f"scoring: {done:.0%}")
+
+    return show
+
+
+def score_run(folder: RunFolder, data: Path, world: World) -> dict[str, Any]:
+    """Score a run's artifact; writes score.json, documents.npz and, for small texts, the compressors' figures."""
+    config = from_dict(read_json(folder.config, "underpar train")["config"], Recipe)
+    summary, result = score_artifact(folder.artifact, data, world, config.evaluate.batch_tokens)
+    if world.is_main:
+        write_json(folder.score, summary)
+        np.savez(
+            folder.documents, bits=result.document_bits, bytes=result.document_bytes, tokens=result.document_tokens
+        )
+        append_score(folder.log, summary, config.evaluate.window, read_json(folder.artifact_info, "underpar pack"))
+        text = held_out_text(data)
+        if text is not None:
+            baselines = [b.to_json() for b in compressor_baselines(text)]
+            write_json(folder.baselines, {"text_bytes": len(text), "compressors": baselines})
+    return summary
+
+
+MAX_BASELINE_BYTES = 16_000_000
+"""Held-out texts above this size are not given to the general-purpose compressors, which would take minutes."""
+
+
+def held_out_text(data: Path) -> bytes | None:
+    """The raw held-out documents one after another, or None when they are absent or too large to compress in passing."""
+    parts, size = [], 0
+    for text in Manifest.load(data).held_out_texts(data):
+        parts.append(text.encode())
+        size += len(parts[-1])
+        if size > MAX_BASELINE_BYTES:
+            return None
+    return b"".join(parts) or None
+
+
+def stream_of(data: Path) -> ValStream:
+    """The held-out tokens of a prepared folder."""
+    return load_validation(data)
+
+
+def summary_line(folder: RunFolder) -> str:
+    """One line for a finished run."""
+    described = json.loads(folder.config.read_text())
+    score_, info, trained = (json.loads(p.read_text()) for p in (folder.score, folder.artifact_info, folder.train))
+    lossy = "" if score_["lossless"] else " (lossy tokenizer)"
+    return (
+        f"{described['recipe']} seed {described['seed']}: {score_['bpb']:.4f} bpb{lossy}, "
+        f"{format_bytes(info['artifact_bytes'])}, {trained['steps']:,} steps in {format_seconds(trained['train_seconds'])}"
+    )

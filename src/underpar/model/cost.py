@@ -1,0 +1,55 @@
+"""What a model costs, computed from its config before anything is trained."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from underpar.core.roles import Role
+from underpar.model.gpt import GPT, GPTConfig
+from underpar.model.plan import Run
+from underpar.nn.module import parameter_roles
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Exact counts of one model at one row length."""
+
+    params: int
+    params_by_role: dict[str, int]
+    forward_flops_per_token: float
+    """Matrix products and causal attention; elementwise work is not counted."""
+
+    @property
+    def train_flops_per_token(self) -> float:
+        """Forward and backward: three times forward."""
+        return 3.0 * self.forward_flops_per_token
+
+
+def on_meta(config: GPTConfig) -> GPT:
+    """The real model without storage: the same code that trains, so counts cannot drift from it."""
+    with torch.device("meta"):
+        return config.build()
+
+
+def model_cost(config: GPTConfig, seq_len: int) -> ModelCost:
+    """Cost with rows of `seq_len` tokens: a token attends to (seq_len + 1) / 2 positions on average."""
+    model = on_meta(config)
+    roles = parameter_roles(model)
+    by_role = {role.value: 0 for role in Role}
+    for name, param in model.named_parameters():
+        by_role[roles[name]] += param.numel()
+    executions = [step.layer for step in model.plan if isinstance(step, Run)]
+    matrices = sum(_matrix_params(model.blocks[layer]) for layer in executions)
+    head = config.vocab_size * config.model_dim
+    attention = len(executions) * 4.0 * config.model_dim * (seq_len + 1) / 2
+    return ModelCost(
+        params=model.num_parameters(),
+        params_by_role={role: count for role, count in by_role.items() if count},
+        forward_flops_per_token=2.0 * (matrices + head) + attention,
+    )
+
+
+def _matrix_params(block: nn.Module) -> int:
+    roles = parameter_roles(block)
+    return sum(p.numel() for name, p in block.named_parameters() if roles[name] is Role.MATRIX)

@@ -1,0 +1,60 @@
+"""The feed-forward part of a block, and its activations."""
+
+import torch
+from torch import Tensor
+
+from underpar.core.config import Config, Fraction, PositiveFloat, config, field
+from underpar.nn.linear import Linear
+from underpar.nn.module import Module
+
+
+class Activation(Config):
+    """An elementwise function; the config itself is called."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@config
+class ReluSquared(Activation):
+    """max(x, 0)^2. Source: arXiv:2109.08668."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.relu(x).square()
+
+
+@config
+class LeakyReluSquared(Activation):
+    """leaky_relu(x)^2: keeps a gradient for negative pre-activations. Source: the late line of the 16 MB game."""
+
+    negative_slope: Fraction = 0.5
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.leaky_relu(x, self.negative_slope).square()
+
+
+@config
+class MLP(Config):
+    """out = f(x W_up^T) W_down^T with a hidden width of `ratio` times the model's."""
+
+    ratio: PositiveFloat = 2.0
+    activation: Activation = field(default_factory=ReluSquared)
+
+    def hidden_dim(self, model_dim: int) -> int:
+        return round(self.ratio * model_dim)
+
+    def build(self, model_dim: int) -> "FeedForward":
+        return FeedForward(self, model_dim)
+
+
+class FeedForward(Module):
+    """(..., model_dim) -> (..., model_dim)."""
+
+    def __init__(self, config: MLP, model_dim: int) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.up = Linear(model_dim, config.hidden_dim(model_dim))
+        self.down = Linear(config.hidden_dim(model_dim), model_dim, zero_init=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))

@@ -1,0 +1,132 @@
+"""Every setting that changes during training, as a pure function of progress.
+
+`Schedule.at(progress)` is the only place where learning rate and momentum come from; nothing else reads them. Progress can be
+bounded by steps, tokens, seconds, or several at once: the bound that ends the run first decides.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from underpar.core.budget import Budget
+from underpar.core.config import Config, Fraction, NonNegativeInt, PositiveInt, config, field
+from underpar.core.errors import ConfigError
+
+
+class Progress(NamedTuple):
+    """How far a run is: optimiser steps done, tokens trained on, seconds on the budget clock."""
+
+    step: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop and the optimisers obey for one step."""
+
+    lr_scale: float
+    """Multiplies the learning rate of every group."""
+    momentum: float
+    """Momentum of the Muon family."""
+
+
+def fraction_done(progress: Progress, budget: Budget) -> float:
+    """The largest used share of any training limit, 0 to 1."""
+    shares = [
+        used / limit
+        for used, limit in (
+            (progress.step, budget.train_steps),
+            (progress.tokens, budget.train_tokens),
+            (progress.seconds, budget.train_seconds),
+        )
+        if limit is not None
+    ]
+    return min(1.0, max(shares))
+
+
+def remaining_steps(progress: Progress, budget: Budget) -> float:
+    """Steps left before the first limit, at the average pace so far; infinite before the first step."""
+    if progress.step == 0:
+        return float("inf") if budget.train_steps is None else float(budget.train_steps)
+    left = []
+    if budget.train_steps is not None:
+        left.append(float(budget.train_steps - progress.step))
+    if budget.train_tokens is not None:
+        left.append((budget.train_tokens - progress.tokens) * progress.step / progress.tokens)
+    if budget.train_seconds is not None and progress.seconds > 0:
+        left.append((budget.train_seconds - progress.seconds) * progress.step / progress.seconds)
+    return max(0.0, min(left, default=float("inf")))
+
+
+class LearningRate(Config):
+    """The multiplier of every group's learning rate."""
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        raise NotImplementedError
+
+
+@config
+class ConstantRate(LearningRate):
+    """1 throughout."""
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        return 1.0
+
+
+@config
+class WarmdownSteps(LearningRate):
+    """1, then linear to 0 over the last `steps` steps. Under a time limit the end is foreseen from the average step time.
+
+    Source: the stock trainer of the 16 MB game.
+    """
+
+    steps: PositiveInt = 1200
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        return min(1.0, remaining_steps(progress, budget) / self.steps)
+
+
+@config
+class WarmdownFraction(LearningRate):
+    """1, then linear over the last `fraction` of the budget, never below `floor`. Source: golf PR #1530 line."""
+
+    fraction: Fraction = 0.75
+    floor: Fraction = 0.0
+
+    def check(self) -> None:
+        if self.fraction == 0:
+            raise ConfigError("fraction = 0: use ConstantRate for no warm-down")
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        done = fraction_done(progress, budget)
+        if done < 1.0 - self.fraction:
+            return 1.0
+        return max((1.0 - done) / self.fraction, self.floor)
+
+
+@config
+class MomentumWarmup(Config):
+    """Linear from `start` to `final` over `steps` steps, then `final`."""
+
+    start: Fraction = 0.85
+    final: Fraction = 0.95
+    steps: NonNegativeInt = 500
+
+    def at(self, step: int) -> float:
+        share = min(step / self.steps, 1.0) if self.steps else 1.0
+        return (1.0 - share) * self.start + share * self.final
+
+
+@config
+class Schedule(Config):
+    """The schedules of a run."""
+
+    learning_rate: LearningRate = field(default_factory=WarmdownSteps)
+    momentum: MomentumWarmup = field(default_factory=MomentumWarmup)
+
+    def at(self, progress: Progress, budget: Budget) -> Settings:
+        """The settings of the step that begins at `progress`."""
+        return Settings(
+            lr_scale=self.learning_rate.scale(progress, budget),
+            momentum=self.momentum.at(progress.step),
+        )

@@ -1,0 +1,72 @@
+"""The root of every recipe's configuration, and the registry that recipes and tracks join."""
+
+from underpar.compress.codecs import Codec, Zlib
+from underpar.compress.quantise import Int8PerRow, Quantiser
+from underpar.core.budget import Budget
+from underpar.core.config import Config, NonNegativeInt, PositiveInt, config, field
+from underpar.core.errors import ConfigError
+from underpar.core.recipe import Registry
+from underpar.core.units import GOLF_ARTIFACT_BYTES
+from underpar.data.loaders import Loader, SequentialRows
+from underpar.data.tokenizers import SentencePiece, TokenizerConfig
+from underpar.evaluate.windows import Flat, Window
+from underpar.model.gpt import GPTConfig
+from underpar.optim.partition import Optim
+from underpar.optim.schedules import Schedule
+from underpar.train.loop import Training
+
+
+@config
+class Data(Config):
+    """Which tokens, and how a step's are cut from them."""
+
+    tokenizer: TokenizerConfig = field(default_factory=lambda: SentencePiece(vocab_size=1024))
+    """Must agree with the prepared shards."""
+    bundled: bool = False
+    """Use the text that ships with the package, prepared on first use; otherwise a folder of prepared shards is needed."""
+    loader: Loader = field(default_factory=SequentialRows)
+
+
+@config
+class Packing(Config):
+    """Weights to artifact."""
+
+    quantiser: Quantiser = field(default_factory=Int8PerRow)
+    codec: Codec = field(default_factory=Zlib)
+
+
+@config
+class Evaluation(Config):
+    """How the held-out text is scored."""
+
+    window: Window = field(default_factory=Flat)
+    batch_tokens: PositiveInt = 65_536
+    """Tokens of one forward pass; no influence on the score beyond rounding."""
+
+
+@config
+class Recipe(Config):
+    """Everything that can change a number."""
+
+    seed: NonNegativeInt = 1337
+    budget: Budget = field(
+        default_factory=lambda: Budget(train_seconds=600.0, eval_seconds=600.0, artifact_bytes=GOLF_ARTIFACT_BYTES)
+    )
+    data: Data = field(default_factory=Data)
+    model: GPTConfig = field(default_factory=GPTConfig)
+    optim: Optim = field(default_factory=Optim)
+    schedule: Schedule = field(default_factory=Schedule)
+    train: Training = field(default_factory=Training)
+    pack: Packing = field(default_factory=Packing)
+    evaluate: Evaluation = field(default_factory=Evaluation)
+
+    def check(self) -> None:
+        if self.data.tokenizer.vocab_size != self.model.vocab_size:
+            raise ConfigError(
+                f"model.vocab_size = {self.model.vocab_size}, but data.tokenizer has {self.data.tokenizer.vocab_size} tokens"
+            )
+
+
+registry: Registry[Recipe] = Registry(Recipe)
+recipe = registry.recipe
+track = registry.track

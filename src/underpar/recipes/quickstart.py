@@ -1,0 +1,36 @@
+"""The first run: a small model on the bundled text, for a laptop."""
+
+from underpar.compress.codecs import Brotli
+from underpar.compress.quantise import RoundToNearest
+from underpar.core.budget import Budget
+from underpar.data.loaders import SequentialRows
+from underpar.data.tokenizers import SentencePiece
+from underpar.evaluate.windows import Sliding
+from underpar.nn.attention import Attention
+from underpar.nn.embeddings import Embedding
+from underpar.nn.mlp import MLP, LeakyReluSquared
+from underpar.optim.adam import Adam
+from underpar.optim.muon import Muon
+from underpar.optim.schedules import MomentumWarmup, WarmdownFraction
+from underpar.recipes.base import Recipe, recipe
+
+
+@recipe("quickstart")
+def quickstart(r: Recipe) -> None:
+    """About a million parameters on the bundled text: train, pack, score and verify on two CPU cores in about two minutes."""
+    r.budget = Budget(train_seconds=90.0, train_steps=20_000, eval_seconds=60.0, artifact_bytes=1_000_000)
+    r.data.bundled = True
+    r.data.tokenizer = SentencePiece(vocab_size=1024)
+    r.data.loader = SequentialRows(batch_tokens=4096, seq_len=256, spans=1)
+    r.model.vocab_size, r.model.num_layers, r.model.model_dim = 1024, 6, 128
+    r.model.embedding = Embedding(init_std=0.005, param_dtype="float32")
+    r.model.attention = Attention(num_heads=4, num_kv_heads=2)
+    r.model.mlp = MLP(ratio=3.0, activation=LeakyReluSquared(negative_slope=0.5))
+    r.optim.matrix = Muon(lr=0.02)
+    r.optim.embedding = Adam(lr=0.02)
+    r.optim.gain = Adam(lr=0.02)
+    r.schedule.learning_rate = WarmdownFraction(fraction=0.6, floor=0.0)
+    r.schedule.momentum = MomentumWarmup(start=0.85, final=0.95, steps=200)
+    r.train.warmup_steps = 1
+    r.pack.quantiser, r.pack.codec = RoundToNearest(bits=8), Brotli()
+    r.evaluate.window = Sliding(context=256, stride=128)

@@ -1,0 +1,110 @@
+"""Checkpoints: one safetensors file and one JSON file in a folder that appears whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from underpar.core.errors import TrainError
+
+KEEP = 2
+
+
+@dataclass
+class Position:
+    """Where a run stands, apart from its tensors."""
+
+    fingerprint: str
+    step: int = 0
+    tokens: int = 0
+    train_seconds: float = 0.0
+    loader_position: int = 0
+    trace: dict[str, list[list[float]]] = field(default_factory=dict)
+    paused_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, position: Position, model: dict[str, Tensor], optimiser: dict[str, Tensor]) -> Path:
+    """Write `folder/step-00000123` through a temporary sibling, flushed to disk before it is renamed; keep the newest two."""
+    final = folder / f"step-{position.step:08d}"
+    temporary = folder / f".{final.name}.tmp-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = {f"model.{k}": v for k, v in model.items()} | {f"optimiser.{k}": v for k, v in optimiser.items()}
+    weights = temporary / "tensors.safetensors"
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, weights)
+    state = asdict(position) | {"sha256": _sha256(weights)}
+    (temporary / "state.json").write_text(json.dumps(state))
+    for path in (weights, temporary / "state.json", temporary):
+        _flush(path)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _flush(folder)
+    for old in complete_checkpoints(folder)[:-KEEP]:
+        shutil.rmtree(old)
+    return final
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints, oldest first; also clears what a killed run left half-written."""
+    if not folder.is_dir():
+        return []
+    for leftover in folder.glob(".step-*.tmp-*"):
+        if not _alive(int(leftover.name.rpartition("-")[2])):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
+
+
+def load_checkpoint(
+    path: Path, fingerprint: str | None = None
+) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]]:
+    """Position, model tensors, optimiser tensors, on the CPU.
+
+    Raises TrainError when the files are damaged or belong to another configuration than `fingerprint`.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text())
+        digest = state.pop("sha256")
+        position = Position(**state)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise TrainError(f"checkpoint {path} is damaged: {problem}; delete it to fall back to an older one") from None
+    if fingerprint is not None and position.fingerprint != fingerprint:
+        raise TrainError(
+            f"checkpoint {path} was made by configuration {position.fingerprint}, this is {fingerprint}; use another --out"
+        )
+    weights = path / "tensors.safetensors"
+    if not weights.exists() or _sha256(weights) != digest:
+        raise TrainError(
+            f"checkpoint {path} is damaged: its tensors do not match; delete it to fall back to an older one"
+        )
+    tensors = load_file(weights)
+    model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    optimiser = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
+    return position, model, optimiser
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
