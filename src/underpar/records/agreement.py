@@ -1,0 +1,105 @@
+"""Runs held against each other and against their own files before they may stand in one record."""
+
+import hashlib
+import lzma
+import tarfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from underpar.core.errors import RecordError
+from underpar.records.run import STAGES, Run, first_difference, sha256_of, tree_fingerprint
+
+_NEEDED = tuple(name for name in STAGES if name not in ("train.jsonl", "documents.npz", "baselines.json"))
+
+
+def check_agreement(runs: Sequence[Run]) -> None:
+    """Raise RecordError at the first reason why these runs are not one record.
+
+    Every stage present; one configuration apart from the seed; one counted source; each seed once; no two logs equal;
+    each log prints its run's seed and score; each artifact is the file its hash names.
+    """
+    for run in runs:
+        for name in _NEEDED:
+            run.require_file(name)
+    _check_distinct(runs, lambda r: r.seed, "have the same seed ({})", "a repeat is not a new sample")
+    _check_distinct(runs, lambda r: sha256_of(r.folder / "train.log"), "have the same train.log", "one is a copy")
+    for run in runs:
+        _check_fingerprint(run)
+        _check_log(run)
+        _check_artifact(run)
+    for other in runs[1:]:
+        _check_same_science(runs[0], other)
+
+
+def _check_distinct(runs: Sequence[Run], key: Callable[[Run], Any], what: str, why: str) -> None:
+    seen: dict[Any, Run] = {}
+    for run in runs:
+        value = key(run)
+        if value in seen:
+            raise RecordError(f"{seen[value].folder} and {run.folder} {what.format(value)}; {why}, leave it out")
+        seen[value] = run
+
+
+def _check_fingerprint(run: Run) -> None:
+    computed = tree_fingerprint(run.config["config"])
+    if computed != run.fingerprint:
+        raise RecordError(
+            f"{run.folder / 'config.json'}: fingerprint {run.fingerprint}, but its settings give {computed}; "
+            "the file was edited, rerun"
+        )
+
+
+def _check_log(run: Run) -> None:
+    path, log, score = run.folder / "train.log", run.log, run.require("score.json")
+    if log.seed != run.seed:
+        raise RecordError(f"{path}: prints seed {log.seed}, the run has seed {run.seed}; the log is of another run")
+    final = log.final
+    if final is None:
+        raise RecordError(f"{path}: no final score line; run 'underpar score' on {run.folder}")
+    if abs(final.val_bpb - float(score["bpb"])) > 6e-9 or abs(final.val_loss - float(score["loss_nats"])) > 6e-9:
+        raise RecordError(
+            f"{path}: ends at val_bpb {final.val_bpb:.8f}, score.json says {float(score['bpb']):.8f}; "
+            "score the run again"
+        )
+
+
+def _check_artifact(run: Run) -> None:
+    path, artifact = run.folder / "artifact.upar", run.require("artifact.json")
+    digest = sha256_of(path)
+    if digest != artifact["sha256"]:
+        raise RecordError(
+            f"{path}: sha256 {digest[:16]}..., artifact.json lists {str(artifact['sha256'])[:16]}...; pack it again"
+        )
+    counted = path.stat().st_size + int(artifact["code_bytes"])
+    if counted != int(artifact["artifact_bytes"]):
+        raise RecordError(
+            f"{path}: container and code are {counted:,} bytes, artifact.json says "
+            f"{int(artifact['artifact_bytes']):,}; pack the run again"
+        )
+
+
+def _check_same_science(first: Run, other: Run) -> None:
+    if first.name != other.name:
+        raise RecordError(f"{first.folder} is of {first.name}, {other.folder} of {other.name}; one record, one recipe")
+    difference = first_difference(first.science, other.science)
+    if difference:
+        raise RecordError(
+            f"{first.folder} and {other.folder} differ beyond the seed: {difference}; one record, one config"
+        )
+    if _source_digest(first) != _source_digest(other):
+        raise RecordError(f"{first.folder} and {other.folder} packed different source; rerun both with the same code")
+
+
+def _source_digest(run: Run) -> str:
+    """Hash of names and contents of the counted source: archive times and order are not science."""
+    path = run.require_file("code.tar.xz")
+    total = hashlib.sha256()
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            for member in sorted((m for m in archive if m.isfile()), key=lambda m: m.name):
+                stream = archive.extractfile(member)
+                content = stream.read() if stream else b""
+                total.update(f"{member.name}\0{len(content)}\0".encode() + content)
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as problem:
+        raise RecordError(f"{path}: not a readable source archive ({problem}); pack the run again") from None
+    return total.hexdigest()
