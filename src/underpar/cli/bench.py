@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
             print(
                 f"{resolved.name}: {step['step_ms']:.1f} ms/step ({step['step_ms_p10']:.1f}-{step['step_ms_p90']:.1f}), "
                 f"{format_count(step['tokens_per_second'])} tok/s, "
-                f"{step['model_flops_per_second'] / 1e12:.3g} TFLOP/s = {step['matmul_share']:.1%} of the matmul ceiling{memory}\n"
+                f"{step['model_flops_per_second'] / 1e12:.3g} TFLOP/s = {step['matmul_share']:.1%} of the matmul ceiling"
+                f"{memory}\n"
                 f"optimiser {step['optimiser_ms']:.2f} ms; loader {found['loader']['times_training']:.0f}x training; "
                 f"scoring {format_count(found['scoring']['tokens_per_second'])} tok/s with {found['scoring']['window']}"
             )

@@ -1,5 +1,6 @@
 """Facts about a batch that more than one component needs. Document starts live here and nowhere else."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def packed_context(inputs: Tensor, bos_id: int, max_seqlen: int, pad_to: int = 6
     length = inputs.shape[1]
     heads = np.flatnonzero(start[0].numpy())
     bounds = np.append(heads, length)
-    cuts = np.concatenate([np.arange(a, b, max_seqlen) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
+    cuts = np.concatenate([np.arange(a, b, max_seqlen) for a, b in pairwise(bounds)])
     size = -(-(len(cuts) + 1) // pad_to) * pad_to
     offsets = np.full(size, length, dtype=np.int32)
     offsets[: len(cuts)] = cuts

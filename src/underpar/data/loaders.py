@@ -11,6 +11,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -214,11 +216,11 @@ def synthetic_step(loader: Loader, vocab_size: int, bos_id: int, world: World, m
 
 
 def _put(ready: queue.Queue, item: object, stop: threading.Event) -> None:
+    """Wait for room, but not longer than the consumer lives."""
     while not stop.is_set():
-        try:
-            return ready.put(item, timeout=0.1)
-        except queue.Full:
-            continue
+        with suppress(queue.Full):
+            ready.put(item, timeout=0.1)
+            return
 
 
 def _split(batch: Batch, micro_batch_tokens: int) -> list[Batch]:
@@ -234,7 +236,7 @@ def _split(batch: Batch, micro_batch_tokens: int) -> list[Batch]:
             batch.targets[a:b],
             batch.context._replace(document_start=batch.context.document_start[a:b]),
         )
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        for a, b in pairwise(bounds)
     ]
 
 

@@ -149,9 +149,7 @@ def bench_loader(config: Recipe, world: World, seconds: float = 2.0) -> float:
         tokens = np.random.default_rng(world.rank).integers(2, config.model.vocab_size, need, dtype=np.uint16)
         tokens[::600] = BOS_ID
         write_shard(Path(folder) / "fineweb_train_000000.bin", tokens)
-        reader = StepLoader(
-            Path(folder), loader, BOS_ID, world, micro_batch_tokens=config.train.micro_batch_tokens
-        )
+        reader = StepLoader(Path(folder), loader, BOS_ID, world, micro_batch_tokens=config.train.micro_batch_tokens)
         batches = iter(reader)
         next(batches)
         began, count = time.perf_counter(), 0
@@ -177,7 +175,11 @@ def bench_scoring(config: Recipe, window: Window, world: World) -> dict[str, flo
     sizes = np.ones(count + 1, dtype=np.int32)
     sizes[0] = 0
     stream = ValStream(tokens=tokens, byte_counts=sizes, document_starts=np.zeros(1, dtype=np.int64))
-    small = ValStream(tokens=tokens[: window.context * 2], byte_counts=sizes[: window.context * 2], document_starts=stream.document_starts)
+    small = ValStream(
+        tokens=tokens[: window.context * 2],
+        byte_counts=sizes[: window.context * 2],
+        document_starts=stream.document_starts,
+    )
     run = lambda data: score(model, data, window, bos_id=BOS_ID, world=world, batch_tokens=config.evaluate.batch_tokens)  # noqa: E731
     run(small)
     result = run(stream)

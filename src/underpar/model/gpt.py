@@ -43,6 +43,9 @@ class GPTConfig(Config):
 class Block(Module):
     """x_in = mix(x, x0); x = x_in + attn_scale * attention(norm(x_in)); x = x + mlp_scale * mlp(norm(x))."""
 
+    attn_scale: Tensor
+    mlp_scale: Tensor
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.residual = config.residual.build(config.model_dim)
@@ -71,7 +74,7 @@ class GPT(Module):
         self.embedding = config.embedding.build(config.vocab_size, config.model_dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         rows = skip_rows(self.plan)
-        self.skips = SkipConnections(rows, config.model_dim) if rows else None
+        self.skips: nn.Module = SkipConnections(rows, config.model_dim) if rows else nn.Identity()
         self.head = config.head.build(self.embedding, config.vocab_size, config.model_dim)
 
     def hidden(self, tokens: Tensor, ctx: Context) -> Tensor:

@@ -40,6 +40,8 @@ class Attention(Config):
 class SelfAttention(Module):
     """(B, T, model_dim) -> (B, T, model_dim)."""
 
+    q_gain: Tensor
+
     def __init__(self, config: Attention, model_dim: int) -> None:
         super().__init__()
         self.config = config

@@ -28,6 +28,8 @@ class Embedding(Config):
 class TokenEmbedding(Module):
     """(B, T) int64 -> (B, T, model_dim) in `dtype`."""
 
+    weight: Tensor
+
     def __init__(self, config: Embedding, vocab_size: int, model_dim: int) -> None:
         super().__init__()
         table = torch.empty(vocab_size, model_dim).normal_(std=config.init_std)

@@ -16,6 +16,8 @@ class Linear(Module):
     Initial weights are uniform in +-1/sqrt(in_features), or zero, which makes a residual branch start as nothing.
     """
 
+    weight: Tensor
+
     def __init__(
         self, in_features: int, out_features: int, *, zero_init: bool = False, role: Role = Role.MATRIX
     ) -> None:
@@ -36,8 +38,8 @@ def project_together(x: Tensor, layers: tuple[torch.nn.Module, ...]) -> tuple[Te
     The weights stay separate parameters (the optimiser orthogonalises each alone); a layer that has been wrapped, by an
     adapter say, is simply called.
     """
-    if not all(type(layer) is Linear for layer in layers):
+    plain = [layer for layer in layers if type(layer) is Linear]
+    if len(plain) < len(layers):
         return tuple(layer(x) for layer in layers)
-    weights = [layer.weight for layer in layers]  # type: ignore[union-attr]
-    out = F.linear(x, torch.cat([w.to(x.dtype) for w in weights]))  # type: ignore[union-attr,operator]
-    return out.split([w.shape[0] for w in weights], dim=-1)  # type: ignore[union-attr,misc,return-value]
+    out = F.linear(x, torch.cat([layer.weight.to(x.dtype) for layer in plain]))
+    return out.split([layer.weight.shape[0] for layer in plain], dim=-1)

@@ -37,6 +37,8 @@ class InputMix(ResidualMix):
 
 
 class _InputMix(Module):
+    mix: Tensor
+
     def __init__(self, model_dim: int) -> None:
         super().__init__()
         self.declare("mix", torch.stack([torch.ones(model_dim), torch.zeros(model_dim)]), Role.GAIN)
@@ -48,6 +50,8 @@ class _InputMix(Module):
 
 class SkipConnections(Module):
     """x + weight[row] * saved, weights one at the start: (rows, model_dim)."""
+
+    weight: Tensor
 
     def __init__(self, rows: int, model_dim: int) -> None:
         super().__init__()

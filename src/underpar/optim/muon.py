@@ -65,7 +65,7 @@ class MuonGroup:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The whole momentum by parameter name, gathered: a checkpoint does not depend on the number of processes."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for shape, names in self.shapes:
             full = self.world.all_gather(self.momentum[shape])
             found |= {f"{name}.momentum": full[i] for i, name in enumerate(names)}

@@ -58,7 +58,7 @@ class Sinks:
         for sink in self._required:
             sink.log(event)
         for sink in list(self._optional):
-            self._guard(sink, lambda sink=sink: sink.log(event))  # type: ignore[misc]
+            self._guard(sink, lambda sink=sink: sink.log(event))
 
     def close(self) -> None:
         for sink in self._required:

@@ -162,7 +162,7 @@ class Trainer:
             while reason is None:
                 began = time.perf_counter()
                 self._one_step(next(batches), seconds)
-                due = time.perf_counter() - last_checkpoint >= self.training.checkpoint_every_seconds
+                due: float = time.perf_counter() - last_checkpoint >= self.training.checkpoint_every_seconds
                 seconds, interrupted, due = self.world.agree(self.clock.elapsed, self._interrupted, due)
                 self._step_ms.append((time.perf_counter() - began) * 1e3)
                 reason = "interrupted" if interrupted else self._limit_reached(seconds)
@@ -287,7 +287,8 @@ class Trainer:
         self.sinks.log({
             "event": "start", "step": self.step, "params": self.model.num_parameters(), "world_size": self.world.size,
             "device": self.world.device, "batch_tokens": config.batch_tokens, "seq_len": config.seq_len,
-            "train_seconds": round(self.clock.elapsed, 3), "warmup_seconds": round(self.clock.paused_seconds.get("warm-up", 0.0), 3),
+            "train_seconds": round(self.clock.elapsed, 3),
+            "warmup_seconds": round(self.clock.paused_seconds.get("warm-up", 0.0), 3),
         })  # fmt: skip
 
     def _run_validation(self) -> None:

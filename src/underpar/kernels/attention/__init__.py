@@ -57,19 +57,26 @@ def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None,
     Returns (B, T, H, D).
     """
     backend = backend_for(q.device, q.dtype, packed=cu_seqlens is not None)
-    if cu_seqlens is not None:
-        if backend == "varlen":
-            from torch.nn.attention.varlen import varlen_attn
-
-            groups = q.shape[2] // k.shape[2]
-            k, v = (x.repeat_interleave(groups, dim=2) for x in (k, v))
-            out = varlen_attn(q[0], k[0], v[0], cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, is_causal=True)
-            return out[None]
+    grouped = q.shape[2] != k.shape[2]
+    if cu_seqlens is None:
+        return _dense(q, k, v, backend, grouped)
+    if backend != "varlen":
         return packed_attention_ref(q, k, v, cu_seqlens)
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
+    from torch.nn.attention.varlen import varlen_attn
+
+    causal = (-1, 0)  # as a window: any distance back, none ahead
+    out = varlen_attn(
+        q[0], k[0], v[0], cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, window_size=causal, enable_gqa=grouped
+    )
+    assert isinstance(out, Tensor)
+    return out.unsqueeze(0)
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, backend: str, grouped: bool) -> Tensor:
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if backend == "reference":
-        out = F.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=q.shape[2] != k.shape[2])
-        return out.transpose(1, 2)
-    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION if backend == "cudnn" else SDPBackend.FLASH_ATTENTION):
-        out = F.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=q.shape[2] != k.shape[2])
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    else:
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION if backend == "cudnn" else SDPBackend.FLASH_ATTENTION):
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
     return out.transpose(1, 2)

@@ -14,6 +14,6 @@ def packed_attention_ref(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) ->
     index = torch.arange(length, device=q.device)
     segment = torch.searchsorted(cu_seqlens, index.to(cu_seqlens.dtype), right=True)
     mask = (segment[:, None] == segment[None, :]) & (index[:, None] >= index[None, :])
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(*heads_first, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2])
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2)
