@@ -1,0 +1,152 @@
+"""One stored tensor: named integer and float arrays, the method that turns them back into weights, and its few numbers.
+
+Every quantiser ends here and every reader starts here. A new method (a low-rank correction, a row order, a trained
+codebook) is one more entry of `METHODS`; the container does not change.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from underpar.core.errors import ArtifactError, suggest
+from underpar.core.roles import Role
+
+DTYPES: dict[str, torch.dtype] = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint16, torch.uint8, torch.bool),
+    )
+}
+"""The element types that an artifact can hold, by the name written in it."""
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """'float32' for torch.float32. Raises ArtifactError for a dtype that no artifact can hold."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ArtifactError(f"dtype {name} cannot be stored; convert the tensor to one of {', '.join(DTYPES)}")
+    return name
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A tensor as it is stored."""
+
+    name: str
+    role: Role
+    shape: tuple[int, ...]
+    dtype: str
+    """Element type of the tensor that `decode` returns."""
+    method: str
+    parts: Mapping[str, torch.Tensor]
+    """Named arrays, such as 'codes' (int8, the tensor's shape) and 'scales' (float16, one a row)."""
+    meta: Mapping[str, int | float | str] = field(default_factory=dict)
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all parts before entropy coding."""
+        return sum(part.numel() * part.element_size() for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class PartRule:
+    """What one part of a method must look like: any of these element types, any of these shapes."""
+
+    dtypes: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of storing a tensor: the parts it needs (judged before any array is built) and how to undo it."""
+
+    rules: Callable[[tuple[int, ...], Mapping[str, object]], dict[str, PartRule]]
+    decode: Callable[[Encoded], torch.Tensor]
+
+
+def check_parts(
+    name: str,
+    method: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    meta: Mapping[str, object],
+    parts: Mapping[str, tuple[str, tuple[int, ...]]],
+) -> None:
+    """Raise ArtifactError unless `parts` (part -> element type, shape) are those of `method` for a tensor of `shape`."""
+    if method not in METHODS:
+        raise ArtifactError(f"tensor {name!r}: unknown method {method!r}; {suggest(method, METHODS)}")
+    if dtype not in DTYPES:
+        raise ArtifactError(f"tensor {name!r}: unknown dtype {dtype!r}; {suggest(dtype, DTYPES)}")
+    rules = METHODS[method].rules(shape, meta)
+    if set(parts) != set(rules):
+        raise ArtifactError(f"tensor {name!r}: method {method} has parts {sorted(rules)}, found {sorted(parts)}")
+    for part, rule in rules.items():
+        kind, size = parts[part]
+        if kind not in rule.dtypes or size not in rule.shapes:
+            raise ArtifactError(
+                f"tensor {name!r}: part {part!r} is {kind} {list(size)}, method {method} needs "
+                f"{' or '.join(rule.dtypes)} of shape {' or '.join(str(list(s)) for s in rule.shapes)}"
+            )
+
+
+def decode(encoded: Encoded) -> torch.Tensor:
+    """The tensor in its recorded shape and dtype. Raises ArtifactError: a part is wrong, a value is not finite."""
+    found = {part: (dtype_name(array.dtype), tuple(array.shape)) for part, array in encoded.parts.items()}
+    check_parts(encoded.name, encoded.method, encoded.shape, encoded.dtype, encoded.meta, found)
+    tensor = METHODS[encoded.method].decode(encoded)
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ArtifactError(f"tensor {encoded.name!r}: decoded values are not all finite")
+    return tensor
+
+
+# ------------------------------------------------------------------------------------------------- plain
+
+
+def _plain_rules(shape: tuple[int, ...], meta: Mapping[str, object]) -> dict[str, PartRule]:
+    return {"values": PartRule(tuple(DTYPES), (shape,))}
+
+
+def _decode_plain(encoded: Encoded) -> torch.Tensor:
+    return encoded.parts["values"].to(DTYPES[encoded.dtype])
+
+
+# ------------------------------------------------------------------------------------------------- scaled
+
+
+def _scaled_rules(shape: tuple[int, ...], meta: Mapping[str, object]) -> dict[str, PartRule]:
+    return {
+        "codes": PartRule(("int8",), (shape,)),
+        "scales": PartRule(("float16", "float32"), ((), shape[:1])),
+    }
+
+
+def _decode_scaled(encoded: Encoded) -> torch.Tensor:
+    """codes * scales in fp32, then the recorded dtype. Codes outside [meta.low, meta.high] are refused."""
+    codes, scales = encoded.parts["codes"], encoded.parts["scales"]
+    low, high = encoded.meta.get("low"), encoded.meta.get("high")
+    if type(low) is not int or type(high) is not int or not -128 <= low <= high <= 127:
+        raise ArtifactError(f"tensor {encoded.name!r}: code range [{low!r}, {high!r}] is not within [-128, 127]")
+    if codes.numel():
+        least, most = (int(value) for value in torch.aminmax(codes))
+        if least < low or most > high:
+            raise ArtifactError(f"tensor {encoded.name!r}: codes {least} to {most} leave their range [{low}, {high}]")
+    wide = scales.float()
+    if not bool(torch.isfinite(wide).all()) or bool((wide < 0).any()):
+        raise ArtifactError(f"tensor {encoded.name!r}: scales must be finite and not negative")
+    if wide.ndim:
+        wide = wide.reshape(-1, *(1,) * (codes.ndim - 1))
+    return (codes.float() * wide).to(DTYPES[encoded.dtype])
+
+
+METHODS: dict[str, Method] = {
+    "plain": Method(_plain_rules, _decode_plain),
+    "scaled": Method(_scaled_rules, _decode_scaled),
+}
+"""Every way of storing a tensor, by the name written in the artifact."""
