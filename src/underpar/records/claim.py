@@ -61,6 +61,16 @@ def metric_values(runs: Sequence[Run], metric: Metric) -> list[float]:
     return [float(run.require("score.json")["bpb" if metric == "val_bpb" else "loss_nats"]) for run in runs]
 
 
+def by_seed(runs: Sequence[Run], metric: Metric) -> dict[int, float]:
+    """Seed -> value. Raises RecordError when a seed occurs twice: a repeat is not a new sample."""
+    table: dict[int, float] = {}
+    for run, value in zip(runs, metric_values(runs, metric), strict=True):
+        if run.seed in table:
+            raise RecordError(f"{run.folder}: seed {run.seed} occurs twice; a repeat is not a new sample, leave it out")
+        table[run.seed] = value
+    return table
+
+
 def decide(claim: Claim, runs: Sequence[Run]) -> Outcome:
     """Test `claim` on `runs`. A single run gives an outcome without a test."""
     values = metric_values(runs, claim.metric)
