@@ -14,6 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--seeds", type=int, nargs="+", help="one run per seed (default: the recipe's own seed)")
     parser.add_argument("--fresh", action="store_true", help="ignore checkpoints and start from step 0")
+    parser.add_argument("--author", default="anonymous", help="who the record folder names")
     parser.add_argument("--threshold", type=float, help="bpb that the record's one-sided test is held against")
     parser.add_argument(
         "--sink",
@@ -34,14 +35,15 @@ def run(args: argparse.Namespace) -> int:
     world.leave()
     if not world.is_main:
         return 0
-    folders = [Path(s["run"]) for s in summaries]
-    _finish(args, folders, summaries)
-    return 0 if all(s["verdict"] == "valid" for s in summaries) else 1
+    _finish(args, summaries)
+    return 0 if all(s["valid"] for s in summaries) else 1
 
 
 def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[str, Any]:
     from underpar.lab import pipeline
     from underpar.lab.files import RunFolder
+    from underpar.lab.outcome import run_summary
+    from underpar.referee.verify import verify_run
     from underpar.train.sinks import open_sinks
 
     resolved = resolve(args, *([] if seed is None else [f"seed={seed}"]))
@@ -62,20 +64,24 @@ def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[st
     if not world.is_main:
         return {}
     pipeline.say("verifying in a clean process")
-    verdict = pipeline.verify_run(folder, data, world.device)
-    pipeline.say(pipeline.summary_line(folder))
-    return pipeline.run_summary(folder) | {"verdict": verdict, "run": str(folder.path)}
+    verdict = verify_run(folder.path, device=world.device.partition(":")[0])
+    return run_summary(folder) | {"verdict": str(verdict), "valid": verdict.is_valid, "run": str(folder.path)}
 
 
-def _finish(args: argparse.Namespace, folders: list[Path], summaries: list[dict[str, Any]]) -> None:
-    from underpar.lab import pipeline
+def _finish(args: argparse.Namespace, summaries: list[dict[str, Any]]) -> None:
+    from underpar.lab.files import RunFolder
+    from underpar.lab.outcome import outcome_lines, record_runs
+    from underpar.records import write_report
 
-    page = pipeline.report_runs(folders)
-    record = pipeline.record_runs(folders, threshold=args.threshold) if len(folders) > 1 else None
+    folders = [Path(s["run"]) for s in summaries]
+    page = folders[-1] / "report.html" if len(folders) == 1 else folders[0].parent / "report.html"
+    write_report(folders, page)
+    record = record_runs(folders, author=args.author, threshold=args.threshold) if len(folders) > 1 else None
     if args.json:
         print_json({"runs": summaries, "report": str(page), "record": str(record) if record else None})
         return
-    pipeline.print_outcome(folders[-1], summaries)
+    for summary in summaries:
+        print("\n".join(outcome_lines(RunFolder(Path(summary["run"])), summary)))
     if record:
         print(f"record   {record}")
     print(f"page     {page}")

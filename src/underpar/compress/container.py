@@ -12,6 +12,7 @@ description.
 import hashlib
 import json
 import math
+import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ MAX_HEADER_CODED_BYTES = 1 << 20
 MAX_HEADER_BYTES = 16 << 20
 MAX_NAME_CHARS = 256
 MAX_DIMS = 8
+MAX_ELEMENTS = 1 << 40
 DEFAULT_MAX_BYTES = 1 << 30
 
 
@@ -153,8 +155,7 @@ def read_artifact(source: Path | str | bytes, *, max_bytes: int = DEFAULT_MAX_BY
             tensor can raise it too. Nothing is allocated before the length that asks for it has been checked.
     """
     data = source if isinstance(source, bytes) else _read_file(Path(source), max_bytes)
-    if len(data) > max_bytes:
-        _fail(f"artifact is {len(data):,} bytes, more than the limit of {max_bytes:,}; raise max_bytes if it is yours")
+    _check_total("the file", len(data), max_bytes)
     start, document = _read_header(data)
     _fields(document, "header block", header=dict, tensors=list, streams=list)
     streams = [_stream(item, i) for i, item in enumerate(document["streams"])]
@@ -188,7 +189,8 @@ def _fail(message: str) -> NoReturn:
 def _read_file(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+            _check_total("the file", os.fstat(file.fileno()).st_size, max_bytes)
+            return file.read()
     except OSError as problem:
         raise ArtifactError(f"cannot read {path}: {problem.strerror}") from None
 
@@ -327,7 +329,7 @@ def _tensor(item: Any, used: list[int], streams: list[Stream]) -> TensorEntry:
         parts[entry["name"]] = at
     shape = _shape(item["shape"], f"tensor {name!r}")
     found = {part: (at.dtype, at.shape) for part, at in parts.items()}
-    check_parts(name, item["method"], shape, item["dtype"], item["meta"], found)
+    check_parts(name, item["method"], shape, item["dtype"], found)
     return TensorEntry(name, Role(item["role"]), shape, item["dtype"], item["method"], item["meta"], parts)
 
 
@@ -345,6 +347,8 @@ def _check_part(entry: dict[str, Any], where: str, parts: Mapping[str, PartEntry
 def _shape(dims: list[Any], where: str) -> tuple[int, ...]:
     if len(dims) > MAX_DIMS or not all(type(d) is int and 0 <= d < 1 << 31 for d in dims):
         _fail(f"{where}: shape {str(dims)[:60]} is not up to {MAX_DIMS} sizes from 0 to 2^31 - 1")
+    if math.prod(max(d, 1) for d in dims) > MAX_ELEMENTS:  # zeros do not excuse the other sizes
+        _fail(f"{where}: shape {dims} has more than {MAX_ELEMENTS:,} elements")
     return tuple(dims)
 
 

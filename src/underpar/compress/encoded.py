@@ -23,6 +23,9 @@ DTYPES: dict[str, torch.dtype] = {
 """The element types that an artifact can hold, by the name written in it."""
 
 
+FLOATS = tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """'float32' for torch.float32. Raises ArtifactError for a dtype that no artifact can hold."""
     name = str(dtype).removeprefix("torch.")
@@ -67,7 +70,8 @@ class PartRule:
 class Method:
     """A way of storing a tensor: the parts it needs (judged before any array is built) and how to undo it."""
 
-    rules: Callable[[tuple[int, ...], Mapping[str, object]], dict[str, PartRule]]
+    rules: Callable[[tuple[int, ...], str], dict[str, PartRule]]
+    """(shape, dtype) -> part -> rule."""
     decode: Callable[[Encoded], torch.Tensor]
 
 
@@ -76,7 +80,6 @@ def check_parts(
     method: str,
     shape: tuple[int, ...],
     dtype: str,
-    meta: Mapping[str, object],
     parts: Mapping[str, tuple[str, tuple[int, ...]]],
 ) -> None:
     """Raise ArtifactError unless `parts` (part -> element type, shape) are those of `method` for a tensor of `shape`."""
@@ -84,7 +87,7 @@ def check_parts(
         raise ArtifactError(f"tensor {name!r}: unknown method {method!r}; {suggest(method, METHODS)}")
     if dtype not in DTYPES:
         raise ArtifactError(f"tensor {name!r}: unknown dtype {dtype!r}; {suggest(dtype, DTYPES)}")
-    rules = METHODS[method].rules(shape, meta)
+    rules = METHODS[method].rules(shape, dtype)
     if set(parts) != set(rules):
         raise ArtifactError(f"tensor {name!r}: method {method} has parts {sorted(rules)}, found {sorted(parts)}")
     for part, rule in rules.items():
@@ -99,7 +102,7 @@ def check_parts(
 def decode(encoded: Encoded) -> torch.Tensor:
     """The tensor in its recorded shape and dtype. Raises ArtifactError: a part is wrong, a value is not finite."""
     found = {part: (dtype_name(array.dtype), tuple(array.shape)) for part, array in encoded.parts.items()}
-    check_parts(encoded.name, encoded.method, encoded.shape, encoded.dtype, encoded.meta, found)
+    check_parts(encoded.name, encoded.method, encoded.shape, encoded.dtype, found)
     tensor = METHODS[encoded.method].decode(encoded)
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise ArtifactError(f"tensor {encoded.name!r}: decoded values are not all finite")
@@ -109,8 +112,9 @@ def decode(encoded: Encoded) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------- plain
 
 
-def _plain_rules(shape: tuple[int, ...], meta: Mapping[str, object]) -> dict[str, PartRule]:
-    return {"values": PartRule(tuple(DTYPES), (shape,))}
+def _plain_rules(shape: tuple[int, ...], dtype: str) -> dict[str, PartRule]:
+    """Floats may be stored in another float type; everything else as it is."""
+    return {"values": PartRule(FLOATS if dtype in FLOATS else (dtype,), (shape,))}
 
 
 def _decode_plain(encoded: Encoded) -> torch.Tensor:
@@ -120,7 +124,9 @@ def _decode_plain(encoded: Encoded) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------- scaled
 
 
-def _scaled_rules(shape: tuple[int, ...], meta: Mapping[str, object]) -> dict[str, PartRule]:
+def _scaled_rules(shape: tuple[int, ...], dtype: str) -> dict[str, PartRule]:
+    if dtype not in FLOATS:
+        raise ArtifactError(f"method scaled stores floats, not {dtype}")
     return {
         "codes": PartRule(("int8",), (shape,)),
         "scales": PartRule(("float16", "float32"), ((), shape[:1])),

@@ -86,7 +86,7 @@ def build_artifact(
         raise ArtifactError(f"two tensors are called {names.most_common(1)[0][0]!r}")
     for tensor in tensors:
         found = {part: (dtype_name(a.dtype), tuple(a.shape)) for part, a in tensor.parts.items()}
-        check_parts(tensor.name, tensor.method, tensor.shape, tensor.dtype, tensor.meta, found)
+        check_parts(tensor.name, tensor.method, tensor.shape, tensor.dtype, found)
     groups = _group(tensors, grouping or ByRole())
     blobs, streams = [], []
     for members in groups.values():

@@ -10,6 +10,7 @@ would come back as a space. It is encoded as its three byte pieces, which decode
 Source: piece surfaces and offsets as in parameter-golf PR #1729; byte-fallback pieces count one byte each.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,8 @@ from underpar.data.tokenizer_base import MAX_VOCAB_SIZE, Tokenizer, join_tokens,
 
 SPACE = "\u2581"
 """How SentencePiece writes a space inside pieces."""
+
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 
 Processor = Any
 """`sentencepiece.SentencePieceProcessor`, whose typed interface differs between the supported versions."""
@@ -143,11 +146,20 @@ class SentencePieceTokenizer(Tokenizer):
         if self.is_special(token):
             return b""
         piece = self.piece(token)
-        return bytes([int(piece[3:5], 16)]) if self.is_byte(token) else piece.replace(SPACE, " ").encode()
+        if not self.is_byte(token):
+            return piece.replace(SPACE, " ").encode()
+        if not _BYTE_PIECE.fullmatch(piece):
+            raise DataError(
+                f"the SentencePiece model is damaged: byte piece {token} is written {piece!r}, not as <0x41>"
+            )
+        return bytes([int(piece[3:5], 16)])
 
     def piece(self, token: int) -> str:
         """The piece as the model writes it: '▁the', '<0x0A>', '<s>'."""
-        return self._processor.id_to_piece(token)
+        try:
+            return self._processor.id_to_piece(token)
+        except UnicodeDecodeError:
+            raise DataError(f"the SentencePiece model is damaged: piece {token} is not UTF-8") from None
 
     def is_byte(self, token: int) -> bool:
         """Whether the piece is a byte-fallback piece, one byte each."""

@@ -56,6 +56,8 @@ def train_bpe(documents: Iterable[str], *, vocab_size: int, train_bytes: int, ma
             minloglevel=2,
         )
     except (RuntimeError, OSError) as problem:
+        if text.problem is not None:  # the library turns what reading the text raised into its own error
+            raise text.problem from None
         raise DataError(
             f"cannot train {vocab_size:,} pieces on {format_bytes(text.bytes)} of text ({text.documents:,} documents): "
             f"{_reason(problem)}; give more text or ask for fewer pieces"
@@ -80,8 +82,16 @@ class _Counted:
     def __init__(self, documents: Iterable[str], limit_bytes: int) -> None:
         self.source, self.limit_bytes = documents, limit_bytes
         self.bytes = self.documents = 0
+        self.problem: BaseException | None = None
 
     def __iter__(self) -> Iterator[str]:
+        try:
+            yield from self._sentences()
+        except BaseException as problem:
+            self.problem = problem
+            raise
+
+    def _sentences(self) -> Iterator[str]:
         for document in self.source:
             if self.bytes >= self.limit_bytes:
                 return
@@ -93,7 +103,6 @@ class _Counted:
 
 
 def _reason(problem: Exception) -> str:
-    """The last clause of the library's message: '... [condition] Vocabulary size too high (5000). ...'."""
-    return (
-        str(problem).split("] ")[-1].strip().splitlines()[0].rstrip(".") if str(problem).strip() else "no reason given"
-    )
+    """The last clause of the library's message: 'INTERNAL: file.cc(467) [condition] Vocabulary size too high (5000).'"""
+    clause = str(problem).split("] ")[-1].strip()
+    return clause.splitlines()[0].rstrip(".") if clause else "there is no text"

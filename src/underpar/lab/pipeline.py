@@ -1,6 +1,5 @@
 """One recipe, stage by stage: data, train, pack, score, verify, record, report. Each stage reads and writes files only."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,13 +14,12 @@ from underpar.compress.source import pack_source, source_closure
 from underpar.core.config import diff, from_dict, to_dict
 from underpar.core.errors import DataError, TrainError, UnderparError
 from underpar.core.recipe import Resolved
-from underpar.core.units import format_bytes, format_seconds
 from underpar.core.world import World
 from underpar.data.loaders import StepLoader
 from underpar.data.manifest import Manifest
 from underpar.data.sample import prepare_sample
 from underpar.data.tokenizers import load_tokenizer
-from underpar.data.validation import ValStream, load_validation
+from underpar.data.validation import load_validation
 from underpar.evaluate.load import load_model
 from underpar.evaluate.score import score
 from underpar.kernels.attention import backend_for
@@ -328,19 +326,3 @@ def held_out_text(data: Path) -> bytes | None:
         if size > MAX_BASELINE_BYTES:
             return None
     return b"".join(parts) or None
-
-
-def stream_of(data: Path) -> ValStream:
-    """The held-out tokens of a prepared folder."""
-    return load_validation(data)
-
-
-def summary_line(folder: RunFolder) -> str:
-    """One line for a finished run."""
-    described = json.loads(folder.config.read_text())
-    score_, info, trained = (json.loads(p.read_text()) for p in (folder.score, folder.artifact_info, folder.train))
-    lossy = "" if score_["lossless"] else " (lossy tokenizer)"
-    return (
-        f"{described['recipe']} seed {described['seed']}: {score_['bpb']:.4f} bpb{lossy}, "
-        f"{format_bytes(info['artifact_bytes'])}, {trained['steps']:,} steps in {format_seconds(trained['train_seconds'])}"
-    )

@@ -1,11 +1,12 @@
 """What the page draws, from the files of the runs: curves, bars, histogram."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from html import escape
 
 from underpar.core.units import format_bytes
-from underpar.records.plot import COLOURS, Band, Plot, Series
+from underpar.records.plot import COLOURS, Band, Plot, Series, tick_label, ticks
 from underpar.records.run import JsonObject, Run, layer_and_part
 
 _POINTS = 360
@@ -36,8 +37,7 @@ def loss_plot(runs: Sequence[Run]) -> Plot | None:
         window = max(1, len(rows) // 100)
         smooth = trailing_mean(losses, window)
         kept = evenly(len(rows), _POINTS)
-        who = f"{run.label}, " if len(runs) > 1 else ""
-        shown = f"{who}training" + (f", mean of {window}" if window > 1 else "")
+        shown = run.label if len(runs) > 1 else "training"
         series.append(Series(shown, [steps[i] for i in kept], [smooth[i] for i in kept], colour_of(index)))
         if len(runs) == 1 and len(rows) > 200:
             bands.append(_range_band(steps, losses))
@@ -45,7 +45,8 @@ def loss_plot(runs: Sequence[Run]) -> Plot | None:
         if checks:
             y = [float(v["loss_nats"]) for v in checks]
             other = colour_of(1) if len(runs) == 1 else colour_of(index)
-            series.append(Series(f"{who}validation", [float(v["step"]) for v in checks], y, other, "dots"))
+            name = f"{run.label}, validation" if len(runs) > 1 else "validation"
+            series.append(Series(name, [float(v["step"]) for v in checks], y, other, "dots", in_legend=len(runs) == 1))
             bottoms.append(min(y))
         starts.append(losses[0])
         tops.append(max(smooth[len(smooth) // 40 :]))
@@ -54,8 +55,9 @@ def loss_plot(runs: Sequence[Run]) -> Plot | None:
         return None
     low, high = min(bottoms), max(tops)
     pad = max(0.08 * (high - low), 0.02)
-    note = f"nats per token by step; starts at {max(starts):.2f}, above the drawn range"
-    note = note if max(starts) > high + pad else "nats per token by step"
+    note = "nats per token by step" + (f", mean of the last {window} steps" if window > 1 else "")
+    note += "; dots are validation" if len(runs) > 1 else ""
+    note += f"; starts at {max(starts):.2f}, above the drawn range" if max(starts) > high + pad else ""
     described = f"Loss from {max(starts):.2f} at the first step to {series[0].y[-1]:.4f} at the last."
     limits = (low - pad, high + pad)
     return Plot("loss", "Loss", note, described, tuple(series), tuple(bands), limits)
@@ -85,11 +87,12 @@ def schedule_plots(runs: Sequence[Run]) -> list[Plot]:
 
 
 def trailing_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean of the last `window` values at each place (fewer at the start)."""
-    out, total = [], 0.0
-    for index, value in enumerate(values):
-        total += value - (values[index - window] if index >= window else 0.0)
-        out.append(total / min(index + 1, window))
+    """Mean of the last `window` values at each place; fewer at the start, where the curve falls faster than the window."""
+    sums = [0.0, *itertools.accumulate(values)]
+    out = []
+    for index in range(len(values)):
+        size = min(window, 1 + index // 8)
+        out.append((sums[index + 1] - sums[index + 1 - size]) / size)
     return out
 
 
@@ -219,8 +222,6 @@ def document_histogram(run: Run, bpb: float) -> str | None:
         f'height="{1000 * n / top:.1f}"><title>{edges[i]:.2f} to {edges[i + 1]:.2f}: {n:,} documents</title></rect>'
         for i, n in enumerate(counts.tolist())
     )
-    from underpar.records.plot import tick_label, ticks
-
     places = ticks(low, high, 6)
     labels = "".join(
         f'<span class="tx" style="left:{100 * (t - low) / (high - low):.2f}%">{tick_label(t, places)}</span>'

@@ -26,6 +26,7 @@ class Series:
     colour: int = 1
     kind: Literal["line", "dots"] = "line"
     digits: int = 4
+    in_legend: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Plot:
     def html(self) -> str:
         """The figure element. Curves outside `y_range` are clipped."""
         x_low, x_high = _extent(v for s in self.series for v in s.x)
-        x_high = x_high if x_high > x_low else x_low + 1
+        x_low = 0.0 if 0 < x_low < 0.05 * x_high else x_low  # counts begin at nought
+        x_high += 0.012 * ((x_high - x_low) or 1.0)  # room for the last dot
         y_low, y_high = self.y_range or _padded(_extent(v for s in self.series for v in s.y))
 
         def at_x(value: float) -> float:
@@ -101,7 +103,9 @@ class Plot:
         )
 
     def _legend(self) -> str:
-        entries = [(s.name, s.colour, s.kind) for s in self.series] + [(b.name, b.colour, "band") for b in self.bands]
+        entries = [(s.name, s.colour, s.kind) for s in self.series if s.in_legend] + [
+            (b.name, b.colour, "band") for b in self.bands
+        ]
         if len(entries) < 2:
             return ""
         items = "".join(

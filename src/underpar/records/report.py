@@ -71,8 +71,8 @@ def render(runs: Sequence[Run]) -> str:
         '<button type="button" id="theme" aria-label="Colour theme">Theme</button></div>'
         f'<h1>{escape(first.name)}</h1><p class="summary">{escape(str(first.config.get("summary") or ""))}</p>'
         f"{sections.hero(runs)}</header>\n<main>\n{chr(10).join(part for part in body if part)}\n</main>\n"
-        f"<footer>Written by underpar {escape(str(version))} from the files of the run; nothing is loaded from elsewhere."
-        f"</footer>\n<script>{_asset('report.js')}</script></body></html>\n"
+        f"<footer><p>Written by underpar {escape(str(version))} from the files of the run; nothing is loaded from elsewhere."
+        f"</p></footer>\n<script>{_asset('report.js')}</script></body></html>\n"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from underpar.core.units import format_bytes, format_count, format_seconds
+from underpar.core.units import format_bytes, format_count
 from underpar.records.charts import (
     compressor_bars,
     document_histogram,
@@ -72,12 +72,12 @@ def _facts(runs: Sequence[Run]) -> list[str]:
     if trains:
         seconds = max(float(t["train_seconds"]) for t in trains)
         cap = float(budget.get("train_seconds") or 0)
-        facts.append(_fact("Training", format_seconds(seconds), seconds, cap, format_seconds(cap)))
+        facts.append(_fact("Training", f"{seconds:,.1f} s", seconds, cap, f"{cap:g} s"))
     scores = [r.score for r in runs if r.score]
     if scores:
         seconds = max(float(s["eval_seconds"]) for s in scores)
         cap = float(budget.get("eval_seconds") or 0)
-        facts.append(_fact("Evaluation", format_seconds(seconds), seconds, cap, format_seconds(cap)))
+        facts.append(_fact("Evaluation", f"{seconds:,.1f} s", seconds, cap, f"{cap:g} s"))
     if trains:
         train = trains[0]
         facts.append(_fact("Parameters", format_count(float(train["params"])), note=f"{int(train['params']):,}"))
@@ -139,8 +139,13 @@ def seed_table(runs: Sequence[Run]) -> str:
             f"{summary.low:.6f} to {summary.high:.6f} (Student t, n = {summary.n}).</p>"
         )
     header = "".join(f'<th scope="col"{" class=n" if i else ""}>{h}</th>' for i, h in enumerate(head))
-    table = f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = _scroll("Seeds", f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
     return section("seeds", "Seeds", table + note)
+
+
+def _scroll(label: str, table: str) -> str:
+    """A table that scrolls in its own frame on a narrow screen, by touch and by keyboard."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{table}</div>'
 
 
 def _row(cells: Sequence[str], name: str = "") -> str:
@@ -252,7 +257,7 @@ def _trace(run: Run) -> str:
         return ""
     head = "<tr><th scope=col>setting</th><th scope=col class=n>first</th><th scope=col class=n>last</th>"
     head += "<th scope=col class=n>changes</th></tr>"
-    table = f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    table = _scroll("Consumed settings", f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>")
     return f"<details><summary>Settings that training really consumed</summary>{table}</details>"
 
 

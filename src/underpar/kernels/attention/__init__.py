@@ -23,6 +23,7 @@ from underpar.kernels.attention.ref import packed_attention_ref
 
 BACKENDS = ("cudnn", "flash", "varlen", "reference")
 _forced: str | None = None
+_TAKES_GROUPS = torch.torch_version.TorchVersion(torch.__version__) >= (2, 12)
 
 
 @contextmanager
@@ -62,14 +63,21 @@ def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None,
         return _dense(q, k, v, backend, grouped)
     if backend != "varlen":
         return packed_attention_ref(q, k, v, cu_seqlens)
+    return _packed(q[0], k[0], v[0], cu_seqlens, max_seqlen, grouped).unsqueeze(0)
+
+
+def _packed(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, grouped: bool) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
+    options = {}
+    if grouped and _TAKES_GROUPS:
+        options["enable_gqa"] = True
+    elif grouped:  # torch 2.11 has no grouped queries here: spell the shared heads out
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     causal = (-1, 0)  # as a window: any distance back, none ahead
-    out = varlen_attn(
-        q[0], k[0], v[0], cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, window_size=causal, enable_gqa=grouped
-    )
+    out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, window_size=causal, **options)
     assert isinstance(out, Tensor)
-    return out.unsqueeze(0)
+    return out
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, backend: str, grouped: bool) -> Tensor:
