@@ -87,12 +87,17 @@ def score(
     charges = np.zeros(targets, dtype=np.float64)
     counts = np.zeros(targets, dtype=np.uint8)
     rows = max(1, batch_tokens // window.context)
+    pending: tuple[list[Span], Tensor] | None = None
     for first in range(0, len(mine), rows):
-        _score_rows(
-            losses_of, stream.tokens, mine[first : first + rows], window.context, rows, bos_id, world, charges, counts
-        )
+        batch = mine[first : first + rows]
+        losses = _losses(losses_of, stream.tokens, batch, window.context, rows, bos_id, world)
+        if pending:  # booked one pass late, so that the host works while the device does
+            _book(*pending, charges, counts)
+        pending = (batch, losses)
         if progress:
             progress(min(1.0, (first + rows) / len(mine)))
+    if pending:
+        _book(*pending, charges, counts)
     if world.size > 1:
         charges = _sum_over_ranks(charges, world)
         counts = _sum_over_ranks(counts.astype(np.int32), world)
@@ -100,26 +105,22 @@ def score(
     return _add_up(charges, stream, time.perf_counter() - began)
 
 
-def _score_rows(
-    losses_of: LossFunction,
-    tokens: np.ndarray,
-    spans: list[Span],
-    context: int,
-    rows: int,
-    bos_id: int,
-    world: World,
-    charges: np.ndarray,
-    counts: np.ndarray,
-) -> None:
-    """One forward pass over up to `rows` spans, padded to a constant shape so that a compiled model meets only one."""
+def _losses(
+    losses_of: LossFunction, tokens: np.ndarray, spans: list[Span], context: int, rows: int, bos_id: int, world: World
+) -> Tensor:
+    """Nats of `rows` rows, padded to a constant shape so that a compiled model meets only one. (rows, context) float32."""
     batch = np.full((rows, context + 1), bos_id, dtype=np.int64)
     for row, span in enumerate(spans):
         batch[row, : span.stop - span.start + 1] = tokens[span.start : span.stop + 1]
-    inputs = torch.from_numpy(batch[:, :-1]).to(world.device)
-    wanted = torch.from_numpy(batch[:, 1:]).to(world.device)
-    losses = losses_of(inputs, wanted, row_context(inputs, bos_id)).double().cpu().numpy()
+    both = torch.from_numpy(batch).to(world.device, non_blocking=True)
+    inputs, wanted = both[:, :-1].contiguous(), both[:, 1:].contiguous()
+    return losses_of(inputs, wanted, row_context(inputs, bos_id))
+
+
+def _book(spans: list[Span], losses: Tensor, charges: np.ndarray, counts: np.ndarray) -> None:
+    found = losses.double().cpu().numpy()
     for row, span in enumerate(spans):
-        charges[span.score_from : span.stop] += losses[row, span.score_from - span.start : span.stop - span.start]
+        charges[span.score_from : span.stop] += found[row, span.score_from - span.start : span.stop - span.start]
         counts[span.score_from : span.stop] += 1
 
 

@@ -12,6 +12,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None,
 def _packed(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, grouped: bool) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    options = {}
+    options: dict[str, Any] = {}
     if grouped and _TAKES_GROUPS:
         options["enable_gqa"] = True
     elif grouped:  # torch 2.11 has no grouped queries here: spell the shared heads out

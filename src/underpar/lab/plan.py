@@ -1,0 +1,135 @@
+"""What a recipe will cost, before anything is trained."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from underpar.compress.budget import estimate_coded_bytes
+from underpar.compress.source import pack_source, source_closure
+from underpar.core.units import format_bytes, format_count, format_seconds
+from underpar.core.world import World
+from underpar.lab.ceiling import matmul_flops_per_second
+from underpar.lab.pipeline import COUNTED_ENTRIES
+from underpar.model.cost import model_cost, on_meta
+from underpar.nn.module import parameter_roles
+from underpar.recipes import Recipe
+
+TRAIN_UTILISATION = {"cuda": 0.40, "cpu": 0.30}
+"""Model FLOP/s over the rate of a large matrix product, as `underpar bench` measured it; the source of predicted times."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Predictions. Parameters and FLOPs are exact, bytes within a few per cent, memory and time rough."""
+
+    params: int
+    params_by_role: dict[str, int]
+    train_flops_per_token: float
+    artifact_bytes: int
+    container_bytes: int
+    code_bytes: int
+    train_memory_bytes: int
+    train_steps: int
+    train_tokens: int
+    train_seconds: float
+    train_flops: float
+    device: str
+    exceeded: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """What `underpar plan` prints."""
+        roles = ", ".join(f"{role} {format_count(count)}" for role, count in self.params_by_role.items())
+        lines = [
+            f"parameters   {self.params:,} ({roles})",
+            f"FLOPs/token  {self.train_flops_per_token / 1e6:,.1f} M in training",
+            f"artifact     about {format_bytes(self.artifact_bytes)}: container {self.container_bytes:,} + code {self.code_bytes:,}",
+            f"memory       about {format_bytes(self.train_memory_bytes)} on each device in training",
+            f"training     about {self.train_steps:,} steps, {format_count(self.train_tokens)} tokens, "
+            f"{format_seconds(self.train_seconds)}, {self.train_flops:.3g} FLOPs on this {self.device}",
+        ]
+        return lines + [f"over budget  {text}" for text in self.exceeded]
+
+
+def make_plan(config: Recipe, world: World) -> Plan:
+    """Predict a recipe on this machine. Cost: under a second, mostly one measured matrix product."""
+    loader = config.data.loader
+    cost = model_cost(config.model, loader.seq_len)
+    model = on_meta(config.model)
+    roles = parameter_roles(model)
+    shapes = {name: (tuple(p.shape), roles[name]) for name, p in model.named_parameters()}
+    container = estimate_coded_bytes(shapes, config.pack.quantiser, config.pack.codec).container_bytes
+    code = len(pack_source(source_closure(COUNTED_ENTRIES)))
+    kind = "cpu" if world.device == "cpu" else "cuda"
+    rate = matmul_flops_per_second(world.device, config.train.dtype(world)) * TRAIN_UTILISATION[kind] * world.size
+    steps, seconds = _duration(config, rate / cost.train_flops_per_token)
+    tokens = steps * loader.batch_tokens
+    budget = config.budget
+    exceeded = []
+    if budget.artifact_bytes is not None and container + code > budget.artifact_bytes:
+        over = container + code - budget.artifact_bytes
+        exceeded.append(
+            f"artifact_bytes: {container + code:,} predicted, limit {budget.artifact_bytes:,} ({over:,} over)"
+        )
+    memory = _memory(config, cost.params, world)
+    available = _device_memory(world)
+    if memory > available:
+        exceeded.append(
+            f"memory: {memory:,} bytes predicted, the device has {available:,}; lower train.micro_batch_tokens"
+        )
+    return Plan(
+        params=cost.params,
+        params_by_role=cost.params_by_role,
+        train_flops_per_token=cost.train_flops_per_token,
+        artifact_bytes=container + code,
+        container_bytes=container,
+        code_bytes=code,
+        train_memory_bytes=memory,
+        train_steps=steps,
+        train_tokens=tokens,
+        train_seconds=seconds,
+        train_flops=tokens * cost.train_flops_per_token,
+        device="CPU" if kind == "cpu" else torch.cuda.get_device_name(),
+        exceeded=tuple(exceeded),
+    )
+
+
+def _duration(config: Recipe, tokens_per_second: float) -> tuple[int, float]:
+    """Steps and seconds at which the first training limit is met."""
+    budget, batch = config.budget, config.data.loader.batch_tokens
+    step_seconds = batch / tokens_per_second
+    limits = []
+    if budget.train_steps is not None:
+        limits.append(float(budget.train_steps))
+    if budget.train_tokens is not None:
+        limits.append(budget.train_tokens / batch)
+    if budget.train_seconds is not None:
+        limits.append(budget.train_seconds / step_seconds)
+    steps = max(1, int(min(limits)))
+    return steps, steps * step_seconds
+
+
+def _memory(config: Recipe, params: int, world: World) -> int:
+    """Weights, gradients and optimiser state in float32, plus the activations of one micro-batch that backward needs.
+
+    Per token and block: the block's input and mix, two normalised copies, q, k, v, the attention output, the stream after
+    attention, and two hidden-width tensors; then logits and their gradient.
+    """
+    model, width = config.model, config.model.model_dim
+    kv = width * model.attention.num_kv_heads // model.attention.num_heads
+    per_block = 6 * width + (width + 2 * kv) + 2 * model.mlp.hidden_dim(width)
+    item = 4 if world.device == "cpu" else 2
+    per_token = item * (model.num_layers * per_block + 2 * model.vocab_size)
+    share = -(-config.data.loader.batch_tokens // world.size)
+    return 16 * params + min(share, config.train.micro_batch_tokens) * per_token
+
+
+def _device_memory(world: World) -> int:
+    if world.device == "cpu":
+        import os
+
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return torch.cuda.get_device_properties(world.device).total_memory
