@@ -57,7 +57,7 @@ class Plot:
         """The figure element. Curves outside `y_range` are clipped."""
         x_low, x_high = _extent(v for s in self.series for v in s.x)
         x_low = 0.0 if 0 < x_low < 0.05 * x_high else x_low  # counts begin at nought
-        x_high += 0.012 * ((x_high - x_low) or 1.0)  # room for the last dot
+        x_high += 0.02 * ((x_high - x_low) or 1.0)  # room for the last dot
         y_low, y_high = self.y_range or _padded(_extent(v for s in self.series for v in s.y))
 
         def at_x(value: float) -> float:
@@ -115,12 +115,15 @@ class Plot:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round values within [low, high], `about` so many, 1, 2 or 5 times a power of ten apart."""
+    """Round values within [low, high], two or more and `about` so many, 1, 2 or 5 times a power of ten apart."""
     raw = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    steps = [m * power for m in (10, 5, 2, 1, 0.5)]
+    fitting = [s for s in steps if s >= raw * 0.999]
+    for step in [fitting[-1], *steps[len(fitting) :]]:
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last > first:
+            break
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
