@@ -109,8 +109,11 @@ def test_a_loss_that_is_no_loss_is_refused(value: float) -> None:
 
 
 def test_a_tag_is_one_word() -> None:
-    with pytest.raises(RecordError, match="one word"):
-        str(logs.FinalRoundtripExact("int8 zlib", 1.0, 1.0))
+    line = logs.FinalRoundtripExact("Int8(a=1, b=2)_Zlib", 1.0, 1.0)
+    assert str(line).startswith("final_Int8(a=1,b=2)_Zlib_roundtrip_exact val_loss:")
+    assert isinstance(parse_line(str(line)), logs.FinalRoundtripExact)
+    with pytest.raises(RecordError, match="needs a name"):
+        str(logs.FinalRoundtripExact(" ", 1.0, 1.0))
 
 
 def test_an_unreadable_log_is_named(tmp_path: Path) -> None:

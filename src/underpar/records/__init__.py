@@ -7,6 +7,7 @@
 from underpar.records.baselines import CompressorBaseline, baselines_json, compressor_baselines
 from underpar.records.claim import Claim, Outcome
 from underpar.records.folder import Record, Written, read_record, write_record
+from underpar.records.report import write_report
 from underpar.records.run import Run, load_run, load_runs
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "load_runs",
     "read_record",
     "write_record",
+    "write_report",
 ]

@@ -52,13 +52,18 @@ class LogLine:
     PATTERN: ClassVar[re.Pattern[str]]
 
     def __str__(self) -> str:
-        """The published line. Raises RecordError for a value that is negative or not finite."""
+        """The published line; names lose their white space, so that they stay one word.
+
+        Raises RecordError for a value that is negative or not finite.
+        """
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         for name, value in values.items():
             if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
                 raise RecordError(f"{type(self).__name__}.{name} = {value}: a log line needs a finite value >= 0")
-            if isinstance(value, str) and not re.fullmatch(r"\S*" if name == "label" else r"\S+", value):
-                raise RecordError(f"{type(self).__name__}.{name} = {value!r}: a log label is one word without spaces")
+            if isinstance(value, str):
+                values[name] = word = "".join(value.split())
+                if not word and name != "label":
+                    raise RecordError(f"{type(self).__name__}.{name} = {value!r}: a log line needs a name here")
         return self.FORM.format(**values).replace(" :", ":")  # an empty label takes its space with it
 
 

@@ -111,7 +111,7 @@ def _reproduction(runs: Sequence[Run]) -> str:
 def _environment(environment: dict[str, Any]) -> str:
     packages = environment.get("packages") or {}
     rows = [[k, str(v)] for k, v in environment.items() if k != "packages" and v is not None]
-    rows += [[f"package {name}", str(version)] for name, version in sorted(packages.items())]
+    rows += [[f"package {name}", str(version)] for name, version in sorted(packages.items()) if version]
     return table(["", ""], rows)
 
 

@@ -106,7 +106,7 @@ def _fact(name: str, value: str, used: float = 0.0, limit: float = 0.0, limit_te
 def _machine(run: Run) -> str:
     environment = run.environment or {}
     if environment.get("gpu"):
-        return f"{environment.get('gpu_count', 1)} x {environment['gpu']}"
+        return f"{(run.train or {}).get('world_size', 1)} x {environment['gpu']}"
     return f"{environment['cores']} CPU cores" if environment.get("cores") else ""
 
 
@@ -277,6 +277,9 @@ def verification(runs: Sequence[Run]) -> str:
             continue
         if len(runs) > 1:
             body += f"<h3>{escape(run.label)}: {escape(str(run.verdict['verdict']))}</h3>"
+        reason = str(run.verdict.get("reason") or "")
+        if reason and reason != str(run.verdict["verdict"]):
+            body += f"<p>{escape(reason)}</p>"
         items = "".join(_check(c) for c in run.verdict.get("checks", []))
         body += f'<ul class="checks">{items}</ul>'
     verdicts = {str(r.verdict["verdict"]) for r in runs if r.verdict}
@@ -304,7 +307,7 @@ def environment(runs: Sequence[Run]) -> str:
     if first is None:
         return section("environment", "Environment", missing(runs[0], "environment.json", "Not recorded."))
     pairs = [(k.replace("_", " "), _plain(k, v)) for k, v in first.items() if k != "packages" and v is not None]
-    pairs += [(name, str(version)) for name, version in sorted((first.get("packages") or {}).items())]
+    pairs += [(name, str(version)) for name, version in sorted((first.get("packages") or {}).items()) if version]
     pairs.append(("fingerprint", runs[0].fingerprint))
     body = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs)
     other = [r.label for r in runs[1:] if r.environment != first]

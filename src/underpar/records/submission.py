@@ -90,8 +90,8 @@ def seed_result(run: Run) -> dict[str, Any]:
 def hardware(run: Run) -> str:
     """'8x NVIDIA H100 80GB HBM3' or '2 cores of AMD EPYC (no GPU)'."""
     environment = run.require("environment.json")
-    if environment.get("gpu"):
-        return f"{environment.get('gpu_count', 1)}x {environment['gpu']}"
+    if environment.get("gpu"):  # the processes of the run, not the devices of the host
+        return f"{run.require('train.json')['world_size']}x {environment['gpu']}"
     return f"{environment.get('cores')} cores of {environment.get('cpu') or 'an unnamed CPU'} (no GPU)"
 
 
