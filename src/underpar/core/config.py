@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -171,23 +172,33 @@ def _expected(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
+class _OutOfRange(ConfigError):
+    """The type is right and the value is not: no other option of a union can help."""
+
+
 def coerce(value: Any, kind: Any, path: str) -> Any:
     """`value` as the annotated type `kind` (an int is accepted for a float). Raises ConfigError naming `path`."""
     origin = get_origin(kind)
     if origin is Annotated:
         base, *extra = get_args(kind)
-        value = coerce(value, base, path)
+        try:
+            value = coerce(value, base, path)
+        except _OutOfRange:
+            raise
+        except ConfigError:
+            raise _wrong_type(value, kind, path) from None
         for bound in extra:
-            if isinstance(bound, Range) and value is not None and value not in bound:
-                raise ConfigError(f"{path} = {show(value)} is out of range: must be {bound}")
+            if isinstance(bound, Range) and value not in bound:
+                raise _OutOfRange(f"{path} = {show(value)} is out of range: must be {bound}")
         return value
     if origin in (Union, types.UnionType):
         for option in get_args(kind):
             try:
                 return coerce(value, option, path)
-            except ConfigError as problem:
-                if "out of range" in str(problem):
-                    raise
+            except _OutOfRange:
+                raise
+            except ConfigError:
+                continue
         raise _wrong_type(value, kind, path)
     if origin is Literal:
         if value in get_args(kind) and not isinstance(value, bool):
@@ -198,13 +209,23 @@ def coerce(value: Any, kind: Any, path: str) -> Any:
         item = get_args(kind)[0]
         if isinstance(value, list | tuple):
             return tuple(coerce(v, item, f"{path}[{i}]") for i, v in enumerate(value))
-    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, path)
     elif kind in (int, float) and isinstance(value, bool):
         pass
     elif isinstance(kind, type) and isinstance(value, kind):
         return value
     raise _wrong_type(value, kind, path)
+
+
+def _finite(value: float, path: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _OutOfRange(f"{path} = {number} is out of range: must be finite")
+    return number
 
 
 def _wrong_type(value: Any, kind: Any, path: str) -> ConfigError:
@@ -262,13 +283,17 @@ def from_dict(data: Any, expected: type[C]) -> C:
     Raises ConfigError on an unknown class or field, a missing field without default, a wrong type or range.
     """
     node = _build(data, expected, expected.__name__)
-    return typing.cast(C, node).frozen()
+    if not isinstance(node, expected):
+        raise _wrong_type(node, expected, expected.__name__)
+    return node.frozen()
 
 
 def _build(data: Any, kind: Any, path: str) -> Any:
     if isinstance(data, list):
         inner = next((a for a in _options(kind) if get_origin(a) is tuple), None)
-        item = get_args(inner)[0] if inner is not None else None
+        if inner is None:
+            raise ConfigError(f"{path} is a list of {len(data)}: expected {_expected(kind)}")
+        item = get_args(inner)[0]
         return tuple(_build(v, item, f"{path}[{i}]") for i, v in enumerate(data))
     if not isinstance(data, dict):
         return data

@@ -1,9 +1,11 @@
 """The model: one forward, walked along a layer plan, for training, scoring, calibration and adaptation alike."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
-from underpar.core.config import Config, PositiveInt, config, field
+from underpar.core.config import Config, PositiveInt, Range, config, field
 from underpar.core.errors import ConfigError
 from underpar.core.roles import Role
 from underpar.data.context import Context
@@ -21,8 +23,9 @@ class GPTConfig(Config):
     """The architecture, complete: an artifact stores this tree and can rebuild its model from it alone."""
 
     vocab_size: PositiveInt = 1024
-    num_layers: PositiveInt = 9
-    model_dim: PositiveInt = 512
+    num_layers: Annotated[int, Range(at_least=1, at_most=1_000)] = 9
+    """Bounded, as `model_dim` is, because an artifact's header is somebody else's claim until its tensors have been read."""
+    model_dim: Annotated[int, Range(at_least=1, at_most=65_536)] = 512
     embedding: Embedding = field(default_factory=Embedding)
     attention: Attention = field(default_factory=Attention)
     mlp: MLP = field(default_factory=MLP)
@@ -33,6 +36,8 @@ class GPTConfig(Config):
     def check(self) -> None:
         if self.vocab_size > 65_536:
             raise ConfigError(f"vocab_size = {self.vocab_size} is over 65,536, the most that 16-bit shards can hold")
+        self.attention.head_dim(self.model_dim)
+        self.mlp.hidden_dim(self.model_dim)
         validate_plan(self.topology.plan(self.num_layers), self.num_layers)
 
     def build(self) -> "GPT":

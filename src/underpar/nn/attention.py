@@ -31,9 +31,20 @@ class Attention(Config):
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(f"num_heads = {self.num_heads} must be a multiple of num_kv_heads = {self.num_kv_heads}")
 
-    def build(self, model_dim: int) -> "SelfAttention":
+    def head_dim(self, model_dim: int) -> int:
+        """Width of one head. Raises ConfigError when heads do not divide the model, or cannot be rotated."""
         if model_dim % self.num_heads:
             raise ConfigError(f"model_dim = {model_dim} must be a multiple of num_heads = {self.num_heads}")
+        head_dim = model_dim // self.num_heads
+        if head_dim % 2:
+            raise ConfigError(
+                f"model_dim / num_heads = {head_dim} must be even: heads are rotated in pairs of dimensions"
+            )
+        if self.rope.dims is not None and self.rope.dims > head_dim:
+            raise ConfigError(f"rope.dims = {self.rope.dims} is over model_dim / num_heads = {head_dim}")
+        return head_dim
+
+    def build(self, model_dim: int) -> "SelfAttention":
         return SelfAttention(self, model_dim)
 
 
@@ -45,7 +56,7 @@ class SelfAttention(Module):
     def __init__(self, config: Attention, model_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.head_dim = model_dim // config.num_heads
+        self.head_dim = config.head_dim(model_dim)
         kv_dim = config.num_kv_heads * self.head_dim
         self.q = Linear(model_dim, model_dim)
         self.k = Linear(model_dim, kv_dim)
@@ -57,6 +68,6 @@ class SelfAttention(Module):
         batch, length, dim = x.shape
         q, k, v = (y.view(batch, length, -1, self.head_dim) for y in project_together(x, (self.q, self.k, self.v)))
         cos, sin = self.config.rope.tables(length, self.head_dim, x.device)
-        q, k = qk_norm_rope(q, k, self.q_gain, cos, sin, EPS)
+        q, k = qk_norm_rope(q, k, self.q_gain, cos, sin, eps=EPS)
         y = attention(q, k, v, ctx.cu_seqlens, ctx.max_seqlen)
         return self.out(y.reshape(batch, length, dim))

@@ -1,9 +1,12 @@
 """The feed-forward part of a block, and its activations."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from underpar.core.config import Config, Fraction, PositiveFloat, config, field
+from underpar.core.config import Config, Fraction, Range, config, field
+from underpar.core.errors import ConfigError
 from underpar.nn.linear import Linear
 from underpar.nn.module import Module
 
@@ -37,11 +40,15 @@ class LeakyReluSquared(Activation):
 class MLP(Config):
     """out = f(x W_up^T) W_down^T with a hidden width of `ratio` times the model's."""
 
-    ratio: PositiveFloat = 2.0
+    ratio: Annotated[float, Range(above=0, at_most=1_000)] = 2.0
     activation: Activation = field(default_factory=ReluSquared)
 
     def hidden_dim(self, model_dim: int) -> int:
-        return round(self.ratio * model_dim)
+        """Raises ConfigError when nothing is left of it."""
+        hidden = round(self.ratio * model_dim)
+        if hidden < 1:
+            raise ConfigError(f"ratio = {self.ratio:g} of model_dim = {model_dim} leaves no hidden unit")
+        return hidden
 
     def build(self, model_dim: int) -> "FeedForward":
         return FeedForward(self, model_dim)
