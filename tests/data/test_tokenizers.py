@@ -145,6 +145,8 @@ def test_ids_and_counts_survive_an_older_sentencepiece(normalising):
     """Before 0.2.3 the library has neither numpy results nor offset mappings, but pieces with offsets."""
     text = "Two  ﬁelds, NASA's 😀\n"
     new = normalising._processor
+    if not hasattr(new, "EncodeAsOffsetMapping"):
+        pytest.skip("the installed sentencepiece is such an older one; every other test runs on it")
 
     def encode(written, out_type):
         found = new.encode(written, return_type="offset_mapping")

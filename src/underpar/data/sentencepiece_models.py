@@ -157,13 +157,13 @@ class SentencePieceTokenizer(Tokenizer):
     def piece(self, token: int) -> str:
         """The piece as the model writes it: '▁the', '<0x0A>', '<s>'."""
         try:
-            return self._processor.id_to_piece(token)
+            return self._processor.id_to_piece(int(token))
         except UnicodeDecodeError:
             raise DataError(f"the SentencePiece model is damaged: piece {token} is not UTF-8") from None
 
     def is_byte(self, token: int) -> bool:
         """Whether the piece is a byte-fallback piece, one byte each."""
-        return self._processor.is_byte(token)
+        return self._processor.is_byte(int(token))
 
     def is_special(self, token: int) -> bool:
         """Whether the piece stands for no text: control, unknown or unused."""

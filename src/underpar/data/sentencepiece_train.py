@@ -55,7 +55,7 @@ def train_bpe(documents: Iterable[str], *, vocab_size: int, train_bytes: int, ma
             num_threads=1,  # stored in the model, whose hash must not depend on the machine; BPE gains nothing from more
             minloglevel=2,
         )
-    except (RuntimeError, OSError) as problem:
+    except (RuntimeError, OSError, SystemError) as problem:
         if text.problem is not None:  # the library turns what reading the text raised into its own error
             raise text.problem from None
         raise DataError(
