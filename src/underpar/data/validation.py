@@ -9,6 +9,7 @@ from underpar.core.errors import DataError
 from underpar.data.bytecount import byte_lut, count_target_bytes
 from underpar.data.manifest import Manifest, how_to_make
 from underpar.data.shards import open_shard, shard_files, sidecar_files
+from underpar.data.tokenizer_base import Tokenizer
 from underpar.data.tokenizers import load_tokenizer
 
 
@@ -49,17 +50,19 @@ def load_validation(folder: str | Path) -> ValStream:
         raise DataError(
             f"{folder} does not begin with BOS (id {manifest.bos_id}) but with id {tokens[0]}; prepare it again"
         )
-    stream = ValStream(tokens, _byte_counts(folder, tokens), np.flatnonzero(is_start).astype(np.int64))
+    counts = stream_byte_counts(folder, tokens, load_tokenizer(folder))
+    stream = ValStream(tokens, counts, np.flatnonzero(is_start).astype(np.int64))
     _check(stream, manifest, folder)
     return stream
 
 
-def _byte_counts(folder: Path, tokens: np.ndarray) -> np.ndarray:
+def stream_byte_counts(folder: Path, tokens: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """Original bytes of each validation token, int32 (N,): from the sidecars, or where there are none from the table."""
     sidecars = sidecar_files(folder)
     if sidecars:
         return np.concatenate([open_shard(path) for path in sidecars]).astype(np.int32)
     counts = np.zeros(len(tokens), dtype=np.int32)
-    counts[1:] = count_target_bytes(tokens[:-1], tokens[1:], byte_lut(load_tokenizer(folder)))
+    counts[1:] = count_target_bytes(tokens[:-1], tokens[1:], byte_lut(tokenizer))
     return counts
 
 
