@@ -84,6 +84,7 @@ class Plot:
                 {
                     "name": s.name,
                     "c": s.colour,
+                    "dots": s.kind == "dots",
                     "x": [_short(v) for v in s.x],
                     "y": [_short(v) for v in s.y],
                     "d": s.digits,

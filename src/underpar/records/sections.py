@@ -51,10 +51,8 @@ def hero(runs: Sequence[Run]) -> str:
         if len(scores) > 1:
             summary = summarise(scores)
             what += f", mean of {len(scores)} seeds ± {summary.sd:.4f} (sample sd)"
-        elif first.score:
-            what += f" · {first.score['window']}"
-            if not first.score.get("lossless", True):
-                what += " · lossy tokenizer"
+        if any(r.score and not r.score.get("lossless") for r in runs):
+            what += " · lossy tokenizer"
         left = f'<div class="score"><b>{bpb:.4f}</b><span>{escape(what)}</span>'
         verdicts = sorted({str(r.verdict["verdict"]) for r in runs if r.verdict})
         left += "".join(f'<br><span class="badge {escape(v)}">{escape(v)}</span>' for v in verdicts) + "</div>"
@@ -209,8 +207,16 @@ def documents(runs: Sequence[Run]) -> str:
         if run.score:
             drawn = document_histogram(run, float(run.score["bpb"]))
             if drawn:
-                return section("documents", "Easy and hard documents", drawn)
+                return section("documents", "Easy and hard documents", drawn + _held_out(run.score))
     return ""
+
+
+def _held_out(score: dict[str, Any]) -> str:
+    tokens, text_bytes = int(score["tokens"]), int(score["bytes"])
+    recoverable = "lossless" if score.get("lossless") else "lossy: the text cannot be recovered from its tokens"
+    words = f"Scored: {tokens:,} tokens for {text_bytes:,} bytes of text, {text_bytes / tokens:.4f} bytes per token "
+    words += f"({recoverable}), {float(score['loss_nats']):.6f} nats per token, window {score['window']}."
+    return f'<p class="note">{escape(words)}</p>'
 
 
 # ------------------------------------------------------------------------------------------------- provenance

@@ -50,7 +50,8 @@
         key.className = "key c" + series.c;
         key.style.marginRight = "0";
         value.textContent = series.y[i].toFixed(series.d);
-        row.append(key, document.createTextNode(series.name), value);
+        const at = series.dots ? ` at ${Math.round(series.x[i]).toLocaleString("en")}` : "";
+        row.append(key, document.createTextNode(series.name + at), value);
         tip.append(row);
       }
       cursor.hidden = tip.hidden = false;
