@@ -47,6 +47,24 @@ def test_documents_that_are_none(fake_run: FakeRun) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("score.json", '{"bpb": 1.2}', "no 'bytes'; rerun 'underpar score'"),
+        ("config.json", '{"seed": "1", "recipe": "a", "fingerprint": "b", "config": {}}', "seed is '1', not a number"),
+        ("verdict.json", "[]", "holds a list"),
+        ("train.json", '{"steps": NaN}', "NaN is no JSON number"),
+        ("environment.json", '{"gpu": ', "not JSON"),
+    ],
+)
+def test_damaged_files_are_one_line_errors(fake_run: FakeRun, name: str, change: str, words: str) -> None:
+    folder = fake_run(points=20)
+    (folder / name).write_text(change)
+    with pytest.raises(RecordError, match=words) as caught:
+        load_run(folder).require(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("blocks.3.attn.q.weight", (3, "attn")),

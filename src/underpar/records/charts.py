@@ -41,7 +41,7 @@ def loss_plot(runs: Sequence[Run]) -> Plot | None:
         series.append(Series(shown, [steps[i] for i in kept], [smooth[i] for i in kept], colour_of(index)))
         if len(runs) == 1 and len(rows) > 200:
             bands.append(_range_band(steps, losses))
-        checks = run.validations
+        checks = [v for v in run.validations if math.isfinite(float(v["loss_nats"]))]
         if checks:
             y = [float(v["loss_nats"]) for v in checks]
             other = colour_of(1) if len(runs) == 1 else colour_of(index)

@@ -29,6 +29,19 @@ STAGES: dict[str, str] = {
 }
 """Every file that a run can hold, and the verb that writes it."""
 
+FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "config.json": (("seed",), ("recipe", "fingerprint", "config")),
+    "train.json": (("steps", "tokens", "train_seconds", "params", "step_ms_median", "tokens_per_second"), ()),
+    "artifact.json": (
+        ("artifact_bytes", "container_bytes", "code_bytes", "payload_bytes"),
+        ("sha256", "codec", "quantiser", "by_role", "by_tensor"),
+    ),
+    "score.json": (("bytes", "tokens", "bpb", "loss_nats", "eval_seconds"), ("window", "artifact_sha256")),
+    "baselines.json": (("text_bytes",), ("compressors",)),
+    "verdict.json": ((), ("verdict",)),
+}
+"""Of each file: the fields that must be numbers, and the others that must be there."""
+
 JsonObject = dict[str, Any]
 
 
@@ -138,7 +151,17 @@ class Run:
 
     def _object(self, name: str) -> JsonObject | None:
         path = self.folder / name
-        return read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        data = read_json(path)
+        numbers, others = FIELDS.get(name, ((), ()))
+        for key in (*numbers, *others):
+            if key not in data:
+                raise RecordError(f"{path}: no '{key}'; rerun 'underpar {STAGES[name]}'")
+        for key in numbers:
+            if isinstance(data[key], bool) or not isinstance(data[key], int | float):
+                raise RecordError(f"{path}: {key} is {data[key]!r}, not a number; rerun 'underpar {STAGES[name]}'")
+        return data
 
 
 def load_run(folder: Path) -> Run:
@@ -146,9 +169,7 @@ def load_run(folder: Path) -> Run:
     run = Run(Path(folder))
     if not (run.folder / "config.json").is_file():
         raise RecordError(f"{folder}: not a run folder (no config.json); pass folders such as runs/<recipe>/seed<n>")
-    for key in ("recipe", "seed", "fingerprint", "config"):
-        if key not in run.config:
-            raise RecordError(f"{run.folder / 'config.json'}: no '{key}'; rerun 'underpar train'")
+    run.require("config.json")
     return run
 
 
@@ -167,12 +188,16 @@ def load_runs(folders: Iterable[Path]) -> list[Run]:
 def read_json(path: Path) -> JsonObject:
     """One JSON object. Raises RecordError naming the file when it is not one."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError) as problem:
         raise RecordError(f"{path}: not JSON ({problem}); rerun the stage that writes it") from None
     if not isinstance(data, dict):
         raise RecordError(f"{path}: holds a {type(data).__name__}, not an object; rerun the stage that writes it")
     return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def sha256_of(path: Path) -> str:
