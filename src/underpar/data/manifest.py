@@ -20,6 +20,8 @@ VAL_TEXT_FILE = "val.jsonl.zst"
 FORMAT = "underpar-tokens"
 VERSION = 1
 
+_IDENTITY_TYPES = {"name": str, "vocab_size": int, "sha256": str, "lossless": bool, "normalization": str}
+
 
 @dataclass(frozen=True)
 class SplitCounts:
@@ -127,12 +129,17 @@ class Manifest:
         names = set(cls.__dataclass_fields__)
         if names != set(data) - {"format", "version"}:
             raise ValueError(f"fields {sorted(names ^ (set(data) - {'format', 'version'}))}")
+        kinds = {"bos_id": int, "byte_counts": str, "overlap_documents_dropped": int}
+        for name in names:
+            if type(data[name]) is not kinds.get(name, dict):
+                raise ValueError(f"{name} is of type {type(data[name]).__name__}")
+        for name, kind in _IDENTITY_TYPES.items():
+            if type(data["tokenizer"][name]) is not kind:
+                raise ValueError(f"tokenizer.{name} is of type {type(data['tokenizer'][name]).__name__}")
         if not set(data["splits"]) <= set(SPLITS):
             raise ValueError(f"splits {sorted(data['splits'])}")
         if any(Path(name).name != name for name in data["files"]):
             raise ValueError("a file name with a folder")
-        if not isinstance(data["tokenizer"]["name"], str):
-            raise ValueError("a tokenizer without a name")
         fields = {name: data[name] for name in names}
         fields["splits"] = {name: SplitCounts(**counts) for name, counts in data["splits"].items()}
         fields["files"] = {name: FileEntry(**entry) for name, entry in data["files"].items()}
@@ -177,7 +184,9 @@ class Manifest:
         lines = [f"tokenizer    {self.tokenizer['name']}, {self.tokenizer['vocab_size']:,} ids, {lossless}"]
         for split, counts in self.splits.items():
             size = "bytes not known" if counts.text_bytes is None else format_bytes(counts.text_bytes)
-            ratio = f", {counts.text_bytes / counts.tokens:.3f} bytes/token" if counts.text_bytes else ""
+            ratio = (
+                f", {counts.text_bytes / counts.tokens:.3f} bytes/token" if counts.text_bytes and counts.tokens else ""
+            )
             lines.append(f"{split:<12} {counts.documents:,} documents, {counts.tokens:,} tokens, {size}{ratio}")
         lines.append(f"split rule   {', '.join(f'{key} {value}' for key, value in self.split_rule.items())}")
         if self.overlap_documents_dropped:
