@@ -1,0 +1,121 @@
+"""Schedules are pure functions of progress, equal to the published formulas."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from underpar.core.budget import Budget
+from underpar.core.errors import ConfigError
+from underpar.optim.schedules import (
+    ConstantRate,
+    MomentumWarmup,
+    Progress,
+    Schedule,
+    WarmdownFraction,
+    WarmdownSteps,
+    fraction_done,
+    remaining_steps,
+)
+
+
+def at_step(step: int, step_seconds: float = 0.05, step_tokens: int = 100) -> Progress:
+    return Progress(step, step * step_tokens, step * step_seconds)
+
+
+@pytest.mark.parametrize(
+    ("step", "scale"),
+    [(0, 1.0), (18_800, 1.0), (18_801, 1199 / 1200), (19_400, 0.5), (19_999, 1 / 1200), (20_000, 0.0)],
+)
+def test_warmdown_over_the_last_steps_of_a_step_budget(step: int, scale: float) -> None:
+    budget = Budget(train_steps=20_000)
+    assert WarmdownSteps(steps=1200).scale(at_step(step), budget) == pytest.approx(scale, abs=1e-12)
+
+
+@given(st.integers(1, 20_000), st.floats(0.001, 0.5), st.sampled_from([1200, 3000, 7]))
+def test_warmdown_under_a_time_limit_is_the_published_formula(step: int, step_seconds: float, warmdown: int) -> None:
+    """step_ms = elapsed / step; W = warmdown * step_ms; remaining = cap - elapsed; remaining / W where that is below 1."""
+    cap, elapsed = 600.0, step * step_seconds
+    wanted = min(1.0, max(0.0, cap - elapsed) / (warmdown * (elapsed / step)))
+    found = WarmdownSteps(steps=warmdown).scale(at_step(step, step_seconds), Budget(train_seconds=cap))
+    assert found == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "step", "scale"),
+    [
+        (0.0, 0, 1.0),
+        (547.8, 12_450, 1.0),  # 44 ms a step: 1200 steps are 52.8 s, of which 52.2 s are left
+        (573.6, 13_036, 0.5),
+        (600.0, 13_636, 0.0),
+        (612.0, 13_900, 0.0),
+    ],
+)
+def test_warmdown_by_seconds_by_hand(elapsed: float, step: int, scale: float) -> None:
+    found = WarmdownSteps(steps=1200).scale(Progress(step, 0, elapsed), Budget(train_seconds=600.0))
+    assert found == pytest.approx(scale, abs=0.013)
+
+
+def test_warmdown_by_tokens() -> None:
+    budget = Budget(train_tokens=100_000)
+    schedule = WarmdownSteps(steps=100)
+    assert [schedule.scale(at_step(s), budget) for s in (0, 900, 950, 1000)] == [1.0, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("fraction_used", "scale"),
+    [(0.0, 1.0), (0.2499, 1.0), (0.25, 1.0), (0.625, 0.5), (0.925, 0.1), (0.99, 0.1), (1.0, 0.1)],
+)
+@pytest.mark.parametrize("limit", ["train_steps", "train_tokens", "train_seconds"])
+def test_warmdown_over_a_fraction_with_a_floor(fraction_used: float, scale: float, limit: str) -> None:
+    budget = Budget(**{limit: 10_000})
+    used = round(fraction_used * 10_000)
+    progress = Progress(used, used, float(used))
+    assert WarmdownFraction(fraction=0.75, floor=0.10).scale(progress, budget) == pytest.approx(scale, abs=1e-12)
+
+
+def test_the_limit_that_ends_first_decides() -> None:
+    budget = Budget(train_steps=1_000, train_tokens=1_000_000, train_seconds=10.0)
+    assert fraction_done(Progress(100, 100, 5.0), budget) == 0.5
+    assert fraction_done(Progress(900, 100, 5.0), budget) == 0.9
+    assert fraction_done(Progress(900, 2_000_000, 5.0), budget) == 1.0
+    assert remaining_steps(Progress(100, 100, 5.0), budget) == 100
+    assert remaining_steps(Progress(990, 100, 5.0), budget) == 10
+
+
+@pytest.mark.parametrize(
+    ("start", "final", "steps", "points"),
+    [
+        (0.85, 0.95, 500, {0: 0.85, 250: 0.90, 500: 0.95, 9_999: 0.95}),
+        (0.92, 0.99, 1500, {0: 0.92, 750: 0.955, 1500: 0.99}),
+        (0.85, 0.95, 0, {0: 0.95}),
+    ],
+)
+def test_momentum_warms_up_linearly(start: float, final: float, steps: int, points: dict[int, float]) -> None:
+    momentum = MomentumWarmup(start=start, final=final, steps=steps)
+    for step, value in points.items():
+        assert momentum.at(step) == pytest.approx(value, abs=1e-12)
+
+
+@given(
+    st.integers(0, 3_000), st.sampled_from([ConstantRate(), WarmdownSteps(steps=300), WarmdownFraction(fraction=0.4)])
+)
+def test_schedule_stays_in_bounds_and_never_rises(step: int, rate: object) -> None:
+    schedule = Schedule(learning_rate=rate)  # type: ignore[arg-type]
+    budget = Budget(train_steps=2_000)
+    now, then = schedule.at(at_step(step), budget), schedule.at(at_step(step + 1), budget)
+    assert 0.0 <= then.lr_scale <= now.lr_scale <= 1.0
+    assert 0.85 <= now.momentum <= then.momentum <= 0.95
+
+
+def test_settings_depend_on_progress_alone() -> None:
+    schedule, budget = Schedule(), Budget(train_seconds=60.0)
+    late = schedule.at(Progress(900, 0, 59.0), budget)
+    schedule.at(Progress(0, 0, 0.0), budget)
+    assert schedule.at(Progress(900, 0, 59.0), budget) == late
+
+
+def test_a_budget_without_training_limit_and_an_empty_warmdown_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no training limit"):
+        Budget(eval_seconds=3.0).frozen()
+    with pytest.raises(ConfigError, match="use ConstantRate"):
+        WarmdownFraction(fraction=0.0).frozen()
