@@ -1,0 +1,88 @@
+"""What the probes examine: anything that is given a token stream and answers with the charge of every position.
+
+A probe sees the stream that goes in and the charges that come out, so the same probes judge an artifact of ours, a callable
+and, through an adapter of this interface, a foreign program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from underpar.core.units import BITS_PER_NAT
+from underpar.core.world import World
+from underpar.data.context import row_context
+from underpar.data.validation import ValStream
+from underpar.evaluate.score import LossFunction, score
+from underpar.evaluate.windows import Window
+
+
+class Predictor(Protocol):
+    """A black box with one answer."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def bos_id(self) -> int: ...
+
+    def charges(self, tokens: np.ndarray) -> np.ndarray:
+        """tokens: uint16 (N,), tokens[0] known. Returns float64 (N - 1,) nats: charge i is for tokens[i + 1].
+
+        Starts from the same state at every call. Raises ScoreError when a position is charged twice, never, or not with a
+        finite amount of at least 0.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WindowedPredictor:
+    """A loss function scored through a window, by the one score function that training and evaluation use."""
+
+    losses_of: LossFunction
+    window: Window
+    vocab_size: int
+    bos_id: int
+    device: str = "cpu"
+    batch_tokens: int = 16_384
+    progress: Callable[[float], None] | None = None
+
+    def charges(self, tokens: np.ndarray) -> np.ndarray:
+        # One document per token: the score's per-document sums are then the ledger itself.
+        each = np.arange(len(tokens), dtype=np.int64)
+        stream = ValStream(tokens, np.ones(len(tokens), dtype=np.int32), each)
+        world = World(device=self.device)
+        # The last batch is padded to full size; a short stream must not pay for a long one's.
+        spans = sum(1 for _ in self.window.spans(len(tokens) - 1))
+        found = score(
+            self.losses_of,
+            stream,
+            self.window,
+            bos_id=self.bos_id,
+            world=world,
+            batch_tokens=min(self.batch_tokens, spans * self.window.context),
+            progress=self.progress,
+        )
+        return found.document_bits[1:] / BITS_PER_NAT
+
+    @torch.no_grad()
+    def sweep(self, prefix: np.ndarray) -> np.ndarray:
+        """Every token charged at every position of one row: prefix uint16 (T,) -> float64 (vocab_size, T) nats.
+
+        Entry (v, t) is the charge of token v after prefix[: t + 1]. Cost: vocab_size * T positions of forward passes.
+        """
+        length = len(prefix)
+        rows = max(1, min(self.vocab_size, self.batch_tokens // length))
+        inputs = torch.from_numpy(prefix.astype(np.int64)).to(self.device).expand(rows, length).contiguous()
+        context = row_context(inputs, self.bos_id)
+        out = np.empty((self.vocab_size, length), dtype=np.float64)
+        for first in range(0, self.vocab_size, rows):
+            wanted = torch.arange(first, first + rows, device=self.device).clamp(max=self.vocab_size - 1)
+            losses = self.losses_of(inputs, wanted[:, None].expand(rows, length).contiguous(), context)
+            count = min(rows, self.vocab_size - first)
+            out[first : first + count] = losses[:count].double().cpu().numpy()
+        return out

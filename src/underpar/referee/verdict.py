@@ -1,0 +1,144 @@
+"""The verdict: what every check found, and the one word that follows from it.
+
+The word is computed from the checks and from nothing else, so a verdict can be derived again from its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from underpar.core.errors import DataError, suggest
+from underpar.referee.rules import Mark
+
+
+class Ruling(StrEnum):
+    """The word of a verdict."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    """A check of an official rule failed."""
+    DISPUTED = "disputed"
+    """Only checks of contested rules failed."""
+    UNVERIFIABLE = "unverifiable"
+    """Nothing failed, but something that is needed could not be measured."""
+
+
+EXIT_CODES = {Ruling.VALID: 0, Ruling.INVALID: 1, Ruling.DISPUTED: 3, Ruling.UNVERIFIABLE: 4}
+"""Exit codes of `underpar verify`; 2 is a mistake of the user's."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found."""
+
+    id: str
+    title: str
+    rule: str
+    mark: Mark
+    passed: bool | None
+    """None: not checked."""
+    statement: str
+    """What was measured against what, and what this can and cannot rule out."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """Plain JSON data."""
+    missing: str | None = None
+    """For a check that could not run although the verdict needs it: what was missing."""
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> CheckResult:
+        """Raises DataError on a field that is absent or of the wrong type."""
+        try:
+            found = CheckResult(**(data | {"mark": Mark(data["mark"])}))
+        except (TypeError, KeyError, ValueError) as problem:
+            raise DataError(f"not the result of a check: {problem}; verify again to get a fresh verdict") from None
+        if found.passed not in (True, False, None):
+            raise DataError(f"check {found.id}: passed = {found.passed!r}; valid: true, false, null")
+        return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a verification."""
+
+    checks: tuple[CheckResult, ...]
+    measured: dict[str, Any] = field(default_factory=dict)
+    """What the clean process measured, as plain JSON data."""
+    subject: dict[str, Any] = field(default_factory=dict)
+    """Which files were judged (sha256 and bytes of each), and the command that repeats the verdict."""
+
+    @property
+    def ruling(self) -> Ruling:
+        """Invalid before disputed before unverifiable before valid."""
+        if self._failed(Mark.OFFICIAL):
+            return Ruling.INVALID
+        if self._failed(Mark.COMMUNITY, Mark.DISPUTED):
+            return Ruling.DISPUTED
+        if not self.checks or any(c.missing for c in self.checks):
+            return Ruling.UNVERIFIABLE
+        return Ruling.VALID
+
+    @property
+    def decisive(self) -> CheckResult | None:
+        """The first check that made the ruling what it is; None for a valid result."""
+        match self.ruling:
+            case Ruling.INVALID:
+                return self._failed(Mark.OFFICIAL)[0]
+            case Ruling.DISPUTED:
+                return self._failed(Mark.COMMUNITY, Mark.DISPUTED)[0]
+            case Ruling.UNVERIFIABLE:
+                return next((c for c in self.checks if c.missing), None)
+            case _:
+                return None
+
+    @property
+    def reason(self) -> str:
+        """The ruling in one line."""
+        one = self.decisive
+        match self.ruling:
+            case Ruling.INVALID if one:
+                return f"invalid ({one.rule}, {one.id}): {one.statement}"
+            case Ruling.DISPUTED if one:
+                return f"disputed ({one.rule}, {one.id}): {one.statement}"
+            case Ruling.UNVERIFIABLE:
+                return f"unverifiable: {one.missing if one else 'no check was run'}"
+            case _:
+                open_checks = [c.id for c in self.checks if c.passed is None]
+                return "valid" + (f"; not checked: {', '.join(open_checks)}" if open_checks else "")
+
+    @property
+    def is_valid(self) -> bool:
+        return self.ruling is Ruling.VALID
+
+    def __str__(self) -> str:
+        return self.reason
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.ruling]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data; `from_json` reads it back and derives the same word."""
+        return {
+            "verdict": str(self.ruling),
+            "reason": self.reason,
+            "checks": [asdict(c) | {"mark": str(c.mark)} for c in self.checks],
+            "measured": self.measured,
+            "subject": self.subject,
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Verdict:
+        """Rebuild a verdict from its file. Raises DataError when the written word does not follow from the checks."""
+        if data.get("verdict") not in set(Ruling):
+            raise DataError(f"verdict {data.get('verdict')!r} is unknown; {suggest(str(data.get('verdict')), Ruling)}")
+        checks = tuple(CheckResult.from_json(item) for item in data.get("checks", ()))
+        found = Verdict(checks, data.get("measured", {}), data.get("subject", {}))
+        if found.ruling != data["verdict"]:
+            raise DataError(f"the file says '{data['verdict']}', its checks say '{found.ruling}'; verify again")
+        return found
+
+    def _failed(self, *marks: Mark) -> Sequence[CheckResult]:
+        return [c for c in self.checks if c.passed is False and c.mark in marks]

@@ -1,0 +1,264 @@
+"""From files to a verdict: an honest result, and every lie about it that the first referee must refuse."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from underpar.compress.codecs import Zlib
+from underpar.compress.container import read_artifact
+from underpar.compress.source import pack_source
+from underpar.compress.writer import build_artifact
+from underpar.core.errors import DataError
+from underpar.referee import confine as confinement
+from underpar.referee.case import ByteLimit, Case
+from underpar.referee.checks import CHECKS, run_checks
+from underpar.referee.claim import Claim, read_claim_file
+from underpar.referee.counted_code import examine_code
+from underpar.referee.measure import Job, Measurement, measure
+from underpar.referee.render import render
+from underpar.referee.sandbox import Limits, private_folder
+from underpar.referee.submission import ARTIFACT_FILE, Submission, submission_from_run
+from underpar.referee.verdict import Ruling, Verdict
+from underpar.referee.verify import verify
+
+from .conftest import Honest, write_documents
+
+SEED = 11
+
+
+def measured_here(submission: Submission) -> Case:
+    """The case of a submission, measured in this process: the same measuring, without the start of a clean one."""
+    subject = submission.describe()["files"]
+    found = Measurement()
+    with private_folder(submission.copies()) as folder:
+        job = Job(
+            ARTIFACT_FILE, submission.tokenizer_name, submission.text_name, SEED, canary_tokens=2048, flip_trials=2
+        )
+        measure(folder, job, found)
+    found.facts["confinement"] = confinement.Confinement("none", None, None, "files", ()).to_json()
+    facts = json.loads(json.dumps(found.facts))
+    return Case(
+        submission.claim,
+        submission.limit,
+        subject[ARTIFACT_FILE]["sha256"],
+        subject[ARTIFACT_FILE]["bytes"],
+        examine_code(submission.code) if submission.code else None,
+        facts,
+        found.errors,
+        tolerance=1e-4,
+    )
+
+
+@pytest.fixture(scope="session")
+def honest_case(honest: Honest) -> Case:
+    return measured_here(honest.submission())
+
+
+def judge(case: Case) -> Verdict:
+    return Verdict(run_checks(case))
+
+
+def failed(verdict: Verdict) -> set[str]:
+    return {check.id for check in verdict.checks if check.passed is False}
+
+
+# ------------------------------------------------------------------------------------------------- the honest result
+
+
+def test_an_honest_result_is_valid_in_a_clean_process(honest: Honest) -> None:
+    events: list[str] = []
+    verdict = verify(honest.submission(), seed=SEED, on_event=lambda doing, done: events.append(doing))
+    assert {check.id: check.passed for check in verdict.checks if check.passed is not True} in (
+        {},
+        {"process.closed": None},  # a machine that refuses network namespaces; then it must say so
+    )
+    assert verdict.ruling is Ruling.VALID, verdict.reason
+    assert verdict.exit_code == 0
+    assert {"reload", "text", "score", "canary_uniform", "flip", "sweep"} <= set(events)
+    facts = verdict.measured["facts"]
+    assert set(facts["confinement"]["environment"]) <= {"HOME", "TMPDIR", "LANG", "LC_CTYPE"}
+    assert facts["score"]["bits"] == pytest.approx(honest.score["bits"], rel=1e-6)
+    assert "VALID" in render(verdict)
+    again = Verdict.from_json(json.loads(json.dumps(verdict.to_json())))
+    assert again == verdict
+
+
+def test_an_honest_case_passes_every_check(honest_case: Case) -> None:
+    results = run_checks(honest_case)
+    assert [r.id for r in results if r.passed is not True] == []
+    assert all(len(r.statement) > 20 and r.evidence for r in results)
+    assert len({r.id for r in results}) == len(CHECKS)
+
+
+def test_without_a_claim_the_comparisons_are_not_checked_and_not_passed(honest_case: Case) -> None:
+    verdict = judge(replace(honest_case, claim=Claim()))
+    open_checks = {check.id for check in verdict.checks if check.passed is None}
+    assert open_checks == {"size.claim", "size.file", "bytes.invariant", "coverage.claim", "score.claim"}
+    assert verdict.ruling is Ruling.VALID
+    assert "not checked: size.claim" in verdict.reason
+
+
+# ------------------------------------------------------------------------------------------------- lies about numbers
+
+
+def lie(case: Case, **changes: object) -> set[str]:
+    return failed(judge(replace(case, claim=replace(case.claim, **changes))))
+
+
+def test_a_lower_bpb_is_refused_by_the_score_and_by_the_byte_invariant(honest_case: Case) -> None:
+    assert honest_case.claim.bpb is not None
+    assert lie(honest_case, bpb=honest_case.claim.bpb * 0.999) == {"score.claim", "bytes.invariant"}
+
+
+def test_a_consistent_lower_score_is_refused(honest_case: Case) -> None:
+    claim = honest_case.claim
+    assert claim.bpb
+    assert claim.bits
+    assert claim.loss_nats
+    lower = {"bpb": claim.bpb * 0.9995, "bits": claim.bits * 0.9995, "loss_nats": claim.loss_nats * 0.9995}
+    assert lie(honest_case, **lower) == {"score.claim"}
+
+
+def test_inflated_bytes_are_refused(honest_case: Case) -> None:
+    claim = honest_case.claim
+    assert claim.bytes
+    assert claim.bpb
+    more = round(claim.bytes * 1.17)
+    refused = lie(honest_case, bytes=more, bpb=claim.bpb * claim.bytes / more)
+    assert refused == {"bytes.denominator", "bytes.invariant", "score.claim"}
+
+
+def test_a_missing_token_or_document_is_refused(honest_case: Case) -> None:
+    assert honest_case.claim.tokens
+    assert honest_case.claim.documents
+    assert "coverage.claim" in lie(honest_case, tokens=honest_case.claim.tokens - 1)
+    assert lie(honest_case, documents=honest_case.claim.documents + 1) == {"coverage.claim"}
+
+
+def test_understated_sizes_are_refused(honest_case: Case) -> None:
+    claim = honest_case.claim
+    assert claim.code_bytes
+    assert claim.artifact_bytes
+    assert lie(honest_case, code_bytes=74, artifact_bytes=claim.artifact_bytes - claim.code_bytes + 74) == {
+        "size.claim"
+    }
+
+
+def test_a_score_of_another_file_is_refused(honest_case: Case) -> None:
+    assert lie(honest_case, artifact_sha256="0" * 64) == {"size.file"}
+
+
+def test_a_difference_that_another_precision_explains_is_unverifiable_and_says_what_to_do(honest_case: Case) -> None:
+    claim = honest_case.claim
+    assert claim.bpb
+    assert claim.bits
+    assert claim.loss_nats
+    scaled = {"bpb": claim.bpb * 0.9995, "bits": claim.bits * 0.9995, "loss_nats": claim.loss_nats * 0.9995}
+    verdict = judge(replace(honest_case, claim=replace(claim, device="cuda", **scaled)))
+    assert verdict.ruling is Ruling.UNVERIFIABLE
+    assert verdict.exit_code == 4
+    assert "--device cuda" in verdict.reason
+    worse = {name: value * 0.99 for name, value in scaled.items()}
+    assert judge(replace(honest_case, claim=replace(claim, device="cuda", **worse))).ruling is Ruling.INVALID
+
+
+def test_a_rounded_claim_is_held_to_the_digits_that_it_printed(honest_case: Case, tmp_path: Path) -> None:
+    claim = honest_case.claim
+    assert claim.bpb
+    assert claim.loss_nats
+    text = f'{{"bpb": {claim.bpb:.4f}, "loss_nats": {claim.loss_nats:.4f}, "tokens": {claim.tokens}}}'
+    (tmp_path / "claim.json").write_text(text)
+    rounded = Claim.of(read_claim_file(tmp_path / "claim.json"))
+    assert failed(judge(replace(honest_case, claim=rounded))) == set()
+    assert failed(judge(replace(honest_case, claim=replace(rounded, bpb=round(claim.bpb * 0.99, 4))))) >= {
+        "score.claim"
+    }
+
+
+def test_over_the_budget_is_refused_at_one_byte(honest_case: Case) -> None:
+    assert honest_case.code
+    total = honest_case.container_bytes + honest_case.code.code_bytes
+    assert failed(judge(replace(honest_case, limit=ByteLimit(total, "a test")))) == set()
+    over = judge(replace(honest_case, limit=ByteLimit(total - 1, "a test")))
+    assert failed(over) == {"size.budget"}
+    assert "1 over" in over.reason
+
+
+# ------------------------------------------------------------------------------------------------- doctored files
+
+
+def test_a_truncated_or_damaged_artifact_is_refused(honest: Honest, tmp_path: Path) -> None:
+    data = honest.artifact.read_bytes()
+    bad = {"cut": data[:-100], "flipped": data[:5000] + bytes([data[5000] ^ 1]) + data[5001:], "empty": b""}
+    for name, content in bad.items():
+        path = tmp_path / f"{name}.upar"
+        path.write_bytes(content)
+        verdict = judge(measured_here(honest.submission(artifact=path)))
+        assert verdict.ruling is Ruling.INVALID
+        assert "artifact.reload" in failed(verdict)
+        unknown = {check.id for check in verdict.checks if check.passed is None}
+        assert {"score.claim", "canary.uniform", "causality.flip"} <= unknown
+
+
+def test_an_artifact_that_names_another_tokenizer_is_refused(honest: Honest, tmp_path: Path) -> None:
+    artifact = read_artifact(honest.artifact)
+    header = artifact.header | {"tokenizer": artifact.header["tokenizer"] | {"sha256": "0" * 64}}
+    data, _ = build_artifact(header, [artifact.encoded(name) for name in artifact.names], Zlib().frozen())
+    path = tmp_path / "other.upar"
+    path.write_bytes(data)
+    assert "tokenizer.identity" in failed(judge(measured_here(honest.submission(artifact=path, claim=Claim()))))
+
+
+def test_a_shortened_or_edited_text_is_refused(honest: Honest, tmp_path: Path) -> None:
+    shorter = write_documents(tmp_path / "short.jsonl", honest.documents[1:])
+    refused = failed(judge(measured_here(honest.submission(text=shorter))))
+    assert {"bytes.denominator", "coverage.claim", "score.claim"} <= refused
+    edited = (honest.documents[0] + "!", *honest.documents[1:])
+    longer = write_documents(tmp_path / "long.jsonl", edited)
+    assert {"bytes.denominator", "coverage.claim"} <= failed(judge(measured_here(honest.submission(text=longer))))
+
+
+def test_code_that_lacks_a_module_or_is_no_archive_is_refused(
+    honest: Honest, honest_case: Case, tmp_path: Path
+) -> None:
+    path = tmp_path / "code.tar.xz"
+    path.write_bytes(
+        pack_source(["underpar", "underpar.evaluate", "underpar.evaluate.load", "underpar.evaluate.score"])
+    )
+    code = examine_code(path)
+    assert "underpar.model.gpt" in code.missing
+    assert "code.complete" in failed(judge(replace(honest_case, code=code)))
+    path.write_bytes(honest.code.read_bytes()[:-50])
+    submission = honest.submission(code=path)
+    verdict = verify(replace(submission, text=None))
+    assert verdict.ruling is Ruling.INVALID
+    assert "code.complete" in failed(verdict)
+    assert any("raw held-out documents" in (check.missing or "") for check in verdict.checks)
+
+
+def test_a_tokenizer_that_rewrites_the_text_is_disputed_with_both_readings(honest_case: Case) -> None:
+    text = dict(honest_case.facts["text"]) | {"altered_documents": 2, "first_altered": 1}
+    verdict = judge(replace(honest_case, facts=dict(honest_case.facts) | {"text": text}))
+    assert verdict.ruling is Ruling.DISPUTED
+    assert verdict.exit_code == 3
+    assert "Reading one" in verdict.reason
+    assert "Reading two" in verdict.reason
+
+
+def test_a_process_that_runs_out_of_time_is_unverifiable(honest: Honest) -> None:
+    verdict = verify(honest.submission(), limits=Limits(seconds=0.2))
+    assert verdict.ruling is Ruling.UNVERIFIABLE
+    assert "--time-limit" in verdict.reason
+
+
+def test_missing_files_and_broken_claims_are_mistakes_of_the_user(honest: Honest, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no artifact at"):
+        honest.submission(artifact=tmp_path / "nothing.upar")
+    with pytest.raises(DataError, match="underpar pack"):
+        submission_from_run(tmp_path)
+    with pytest.raises(DataError, match="not a finite number"):
+        Claim.of({"bpb": float("nan")})
+    with pytest.raises(DataError, match="two values of bytes"):
+        Claim.of({"bytes": 3}, {"bytes": 4})
