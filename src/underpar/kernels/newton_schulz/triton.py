@@ -56,11 +56,11 @@ def _symmetric_kernel(
         tl.store(out_ptr + j[:, None] * rows + i[None, :], out.T, mask=(j < rows)[:, None] & (i < rows)[None, :])
 
 
-def symmetric_product(x: Tensor, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
+def symmetric_product(x: Tensor, alpha: float = 1.0, beta: float = 0.0, tile: dict[str, int] | None = None) -> Tensor:
     """alpha X X^T + beta X for every X of a contiguous batch (B, r, c), in its dtype; beta only for symmetric X."""
     batch, rows, columns = x.shape
     out = torch.empty((batch, rows, rows), dtype=x.dtype, device=x.device)
-    tile = LARGE_TILE if rows >= LARGE_ROWS else SMALL_TILE
+    tile = tile or (LARGE_TILE if rows >= LARGE_ROWS else SMALL_TILE)
     if out.numel():
         tiles = triton.cdiv(rows, tile["BLOCK"])
         _symmetric_kernel[(tiles * tiles, batch)](x, out, rows, columns, alpha, beta, ADD=beta != 0, **tile)
