@@ -282,8 +282,8 @@ def sweep(tokens: int, device: torch.device) -> dict[str, float]:
     candidates["newton_schulz gram: torch.bmm"] = lambda: torch.bmm(batch, batch.mT)
     for block, k, warps, stages in [(64, 64, 4, 3), (64, 64, 4, 4), (64, 128, 4, 3), (128, 64, 8, 3), (128, 64, 4, 3)]:
         tile = {"BLOCK": block, "BLOCK_K": k, "num_warps": warps, "num_stages": stages}
-        candidates[f"newton_schulz gram: {block} x {k}, {warps} warps, {stages} stages"] = lambda tile=tile: (
-            symmetric.symmetric_product(batch, tile=tile)
+        candidates[f"newton_schulz gram: {block} x {k}, {warps} warps, {stages} stages"] = partial(
+            symmetric.symmetric_product, batch, tile=tile
         )
     return {label: time_or_nan(label, function, device) for label, function in candidates.items()}
 

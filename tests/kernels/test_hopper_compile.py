@@ -1,0 +1,118 @@
+"""Every kernel is compiled for compute capability 9.0, which needs no GPU, and its resources are read from the result.
+
+What this holds: no registers spilled to memory, matrix products on Hopper's own instructions, tiles moved by the copy
+engine where the kernel says so, 16-byte accesses where traffic is the cost, shared memory within the 227 KiB of a block.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from typing import Any
+
+import pytest
+
+from underpar.kernels.dispatch import HAS_TRITON
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not HAS_TRITON, reason="the triton package is not installed"),
+    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"),
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION:UserWarning"),
+]
+SHARED_MEMORY_BYTES = 227 * 1024
+
+
+def stack_bytes(cubin: bytes) -> int:
+    """Bytes of a thread's stack, where registers spill to, as the disassembler that comes with Triton reports them."""
+    import triton
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return sum(int(size) for size in re.findall(r"STACK:(\d+)", usage)) if "STACK:" in usage else -1
+
+
+def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], tile: dict[str, int]) -> tuple[str, int]:
+    """PTX and shared memory of `kernel`; pointers and integers are taken as divisible by 16, as the launches have them."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    options = {name: tile[name] for name in ("num_warps", "num_stages") if name in tile}
+    constants = constants | {name: value for name, value in tile.items() if name not in options}
+    signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
+    position = {name: (index,) for index, name in enumerate(kernel.arg_names)}
+    divisible = [name for name, kind in signature.items() if kind.startswith(("*", "i32"))]
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={position[name]: value for name, value in constants.items()},
+        attrs={position[name]: [["tt.divisibility", 16]] for name in divisible},
+    )
+    result = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    ptx = result.asm["ptx"]
+    assert stack_bytes(result.asm["cubin"]) == 0
+    assert result.metadata.shared <= SHARED_MEMORY_BYTES
+    return ptx, result.metadata.shared
+
+
+@pytest.mark.parametrize("vocab_size", [1024, 8192, 50304])
+@pytest.mark.parametrize("softcap", [0.0, 30.0])
+def test_cross_entropy(vocab_size: int, softcap: float) -> None:
+    from underpar.kernels.softcapped_ce import triton as kernels
+
+    tile = kernels._tile(vocab_size)
+    types = dict.fromkeys(("losses_ptr", "lse_ptr", "grad_losses_ptr"), "*fp32")
+    types |= {"logits_ptr": "*bf16", "grad_logits_ptr": "*bf16", "targets_ptr": "*i64"}
+    types |= dict.fromkeys(("num_rows", "row_stride", "grad_stride"), "i32")
+    constants = {"VOCAB": vocab_size, "SOFTCAP": softcap}
+    forward, _ = compiled(kernels._forward_kernel, types, constants, tile)
+    backward, _ = compiled(kernels._backward_kernel, types, constants, tile)
+    assert "ld.global.v4.b32" in forward
+    assert "ld.global.v4.b32" in backward
+    assert "st.global.v4.b32" in backward
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_mlp(slope: float) -> None:
+    from underpar.kernels.mlp_act import triton as kernels
+
+    def block(rows: int, columns: int) -> str:
+        return f"tensordesc<bf16[{rows},{columns}]>"
+
+    for kernel, tile in ((kernels._up_kernel, kernels.UP_TILE), (kernels._grad_pre_kernel, kernels.GRAD_TILE)):
+        m, n, k = tile["BLOCK_M"], tile["BLOCK_N"], tile["BLOCK_K"]
+        types = {name: block(m, n // 2) for name in ("post_desc", "pre_desc", "saved_desc", "out_desc")}
+        types |= {"x_desc": block(m, k), "grad_desc": block(m, k), "M": "i32", "N": "i32", "K": "i32"}
+        types["w_desc"] = block(n, k) if kernel is kernels._up_kernel else block(k, n)
+        ptx, _ = compiled(kernel, types, {"SLOPE": slope}, tile)
+        assert "wgmma.mma_async" in ptx
+        assert "cp.async.bulk.tensor.2d.shared" in ptx  # loads
+        assert "cp.async.bulk.tensor.2d.global" in ptx  # stores
+
+
+@pytest.mark.parametrize("rotated", [64, 16])
+def test_qk_norm_rope(rotated: int) -> None:
+    from underpar.kernels.qk_norm_rope import triton as kernels
+
+    constants = {"HEADS": 8, "PADDED_HEADS": 8, "KV_HEADS": 4, "PADDED_KV_HEADS": 4, "DIM": 64}
+    constants |= {"ROTATED": rotated, "TOKENS": kernels.TILE // 512, "PACKED": True}
+    for kernel in (kernels._forward_kernel, kernels._backward_kernel):
+        types = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
+        types |= dict.fromkeys(("gain_ptr", "cos_ptr", "sin_ptr", "partial_gain_ptr"), "*fp32") | {"eps": "fp32"}
+        ptx, _ = compiled(kernel, types, constants, {"num_warps": 4})
+        assert "ld.global.v4.b32" in ptx
+        assert "st.global.v4.b32" in ptx
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_newton_schulz(add: bool) -> None:
+    from underpar.kernels.newton_schulz import triton as kernels
+
+    types = {"x_ptr": "*bf16", "out_ptr": "*bf16", "rows": "i32", "columns": "i32", "alpha": "fp32", "beta": "fp32"}
+    for tile in (kernels.SMALL_TILE, kernels.LARGE_TILE):
+        ptx, _ = compiled(kernels._symmetric_kernel, types, {"ADD": add}, tile)
+        assert "wgmma.mma_async" in ptx
