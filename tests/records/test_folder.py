@@ -63,6 +63,17 @@ def test_readme_has_tables_claim_diff_and_command(seq4096_runs: list[Path], tmp_
     assert "- [x] `train_under_600s`" in text
 
 
+def test_readme_tells_overrides_and_other_machines(seq4096_runs: list[Path], tmp_path: Path) -> None:
+    for run in seq4096_runs:
+        edit(run / "config.json", lambda d: d.update(overrides=["model.mlp.ratio=3", f"seed={d['seed']}"]))
+    edit(seq4096_runs[1] / "environment.json", lambda d: d.update(gpu="NVIDIA H200"))
+    write_record(seq4096_runs, tmp_path / "record", **WHO)
+    text = (tmp_path / "record" / "README.md").read_text()
+    assert "Overrides on the command line: `model.mlp.ratio=3`." in text
+    assert "Different for seed 1338: gpu NVIDIA H200." in text
+    assert "Different for seed 1339" not in text
+
+
 def test_read_back(seq4096_runs: list[Path], tmp_path: Path) -> None:
     written = write_record(seq4096_runs, tmp_path / "record", **WHO)
     record = read_record(tmp_path / "record")
@@ -173,7 +184,7 @@ def test_refuses_another_configuration(seq4096_runs: list[Path], fake_run: FakeR
 def test_refuses_another_recipe_and_other_code(seq4096_runs: list[Path], fake_run: FakeRun, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="one record, one recipe"):
         write_record([seq4096_runs[0], fake_run(7, recipe="golf/baseline", points=20)], tmp_path / "record", **WHO)
-    with pytest.raises(RecordError, match="packed different source"):
+    with pytest.raises(RecordError, match=r"packed different source \(underpar/score\.py\)"):
         write_record([seq4096_runs[0], fake_run(8, code="print('other')\n", points=20)], tmp_path / "record", **WHO)
 
 

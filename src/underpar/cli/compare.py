@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         by_seed(first, args.metric),
         by_seed(second, args.metric),
         metric=args.metric,
-        shift=-args.margin,
+        shift=0.0 - args.margin,
         alpha=args.alpha,
     )
     names = [runs[0].name for runs in (first, second)]

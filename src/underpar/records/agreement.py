@@ -86,20 +86,26 @@ def _check_same_science(first: Run, other: Run) -> None:
         raise RecordError(
             f"{first.folder} and {other.folder} differ beyond the seed: {difference}; one record, one config"
         )
-    if _source_digest(first) != _source_digest(other):
-        raise RecordError(f"{first.folder} and {other.folder} packed different source; rerun both with the same code")
+    here, there = _source_files(first), _source_files(other)
+    changed = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise RecordError(
+            f"{first.folder} and {other.folder} packed different source ({changed[0]}{more}); "
+            "rerun both with the same code"
+        )
 
 
-def _source_digest(run: Run) -> str:
-    """Hash of names and contents of the counted source: archive times and order are not science."""
+def _source_files(run: Run) -> dict[str, str]:
+    """Name -> sha256 of the counted source files: archive times and order are not science."""
     path = run.require_file("code.tar.xz")
-    total = hashlib.sha256()
+    digests: dict[str, str] = {}
     try:
         with tarfile.open(path, "r:xz") as archive:
-            for member in sorted((m for m in archive if m.isfile()), key=lambda m: m.name):
-                stream = archive.extractfile(member)
-                content = stream.read() if stream else b""
-                total.update(f"{member.name}\0{len(content)}\0".encode() + content)
+            for member in archive:
+                stream = archive.extractfile(member) if member.isfile() else None
+                if stream is not None:
+                    digests[member.name] = hashlib.sha256(stream.read()).hexdigest()
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as problem:
         raise RecordError(f"{path}: not a readable source archive ({problem}); pack the run again") from None
-    return total.hexdigest()
+    return digests

@@ -55,7 +55,7 @@ def loss_plot(runs: Sequence[Run]) -> Plot | None:
         return None
     low, high = min(bottoms), max(tops)
     pad = max(0.08 * (high - low), 0.02)
-    note = "nats per token by step" + (f", mean of the last {window} steps" if window > 1 else "")
+    note = "nats per token by step" + (f", mean of the last {window} logged steps" if window > 1 else "")
     note += "; dots are validation" if len(runs) > 1 else ""
     note += f"; starts at {max(starts):.2f}, above the drawn range" if max(starts) > high + pad else ""
     described = f"Loss from {max(starts):.2f} at the first step to {series[0].y[-1]:.4f} at the last."

@@ -32,16 +32,16 @@ def render_readme(
         "## Reproduction",
         _reproduction(runs),
         "## Environment",
-        _environment(runs[0].require("environment.json")),
+        _environment(runs),
         "## Files",
         "\n".join(f"- `{name}`: {what}" for name, what in files),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left, numbers to the right. Pipes in cells are escaped."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, rule: str = "---:") -> str:
+    """A Markdown table; the first column to the left, the others by `rule` (numbers to the right). Pipes are escaped."""
+    lines = [header, ["---", *[rule] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
 
 
@@ -95,12 +95,14 @@ def _results(submission: dict[str, Any]) -> str:
 def _lineage(run: Run) -> str:
     lineage = " -> ".join(f"`{name}`" for name in run.config.get("lineage", [])) or f"`{run.name}`"
     text = f"Lineage: {lineage}. {_line(str(run.config.get('summary', '')))}"
+    overrides = [f"`{o}`" for o in run.config.get("overrides") or [] if not str(o).startswith("seed=")]
+    text += f"\n\nOverrides on the command line: {', '.join(overrides)}." if overrides else ""
     changes = run.config.get("diff") or []
     if not changes:
         return f"{text}\n\nNo computed difference from a parent recipe."
     rows = [[f"`{c['path']}`", _value(c.get("old")), _value(c.get("new"))] for c in changes]
     parent = run.config.get("parent") or "its parent"
-    return f"{text}\n\nComputed difference from `{parent}`:\n\n{table(['setting', 'before', 'now'], rows)}"
+    return f"{text}\n\nComputed difference from `{parent}`:\n\n{table(['setting', 'before', 'now'], rows, rule='---')}"
 
 
 def _reproduction(runs: Sequence[Run]) -> str:
@@ -108,11 +110,20 @@ def _reproduction(runs: Sequence[Run]) -> str:
     return f"One command for each seed:\n\n```sh\n{commands}\n```"
 
 
-def _environment(environment: dict[str, Any]) -> str:
+def _environment(runs: Sequence[Run]) -> str:
+    """The first run's environment, and by name every entry in which another run's differs."""
+    environment = runs[0].require("environment.json")
     packages = environment.get("packages") or {}
     rows = [[k, str(v)] for k, v in environment.items() if k != "packages" and v is not None]
     rows += [[f"package {name}", str(version)] for name, version in sorted(packages.items()) if version]
-    return table(["", ""], rows)
+    text = table(["", ""], rows, rule="---")
+    for run in runs[1:]:
+        other = run.require("environment.json")
+        differing = sorted(k for k in environment.keys() | other.keys() if environment.get(k) != other.get(k))
+        if differing:
+            values = ", ".join(f"{key} {other.get(key)}" for key in differing)
+            text += f"\n\nDifferent for {run.label}: {_line(values)}."
+    return text
 
 
 def _value(value: Any) -> str:

@@ -78,7 +78,8 @@ def _facts(runs: Sequence[Run]) -> list[str]:
         facts.append(_fact("Evaluation", f"{seconds:,.1f} s", seconds, cap, f"{cap:g} s"))
     if trains:
         train = trains[0]
-        facts.append(_fact("Parameters", format_count(float(train["params"])), note=f"{int(train['params']):,}"))
+        params, short = f"{int(train['params']):,}", format_count(float(train["params"]))
+        facts.append(_fact("Parameters", short, note=params if params != short else ""))
         rate = statistics.fmean(float(t["tokens_per_second"]) for t in trains)
         steps = f"{int(train['steps']):,} steps of {float(train['step_ms_median']):.4g} ms"
         facts.append(_fact("Throughput", f"{format_count(rate)} tokens/s", note=steps))
@@ -242,7 +243,7 @@ def recipe(runs: Sequence[Run]) -> str:
         )
     else:
         body += '<p class="note">No setting differs from a parent recipe.</p>'
-    overrides = config.get("overrides") or []
+    overrides = [o for o in config.get("overrides") or [] if not str(o).startswith("seed=")]
     if overrides:
         body += "<h3>Overrides</h3><p>" + " ".join(f"<code>{escape(str(o))}</code>" for o in overrides) + "</p>"
     return section("recipe", "Recipe", body + _trace(runs[0]))

@@ -27,7 +27,7 @@ class RunComparison:
     def sentence(self, first: str = "the first set", second: str = "the second set") -> str:
         """The verdict in one sentence. Welch decides: equal seeds do not make runs noisy together."""
         size = f"{abs(self.difference):.6f} {self.metric}"
-        direction = "lower" if self.difference < 0 else "higher"
+        direction = "lower" if self.difference < 0 else "higher" if self.difference > 0 else "(no difference)"
         where = f"{1 - self.welch.alpha:.0%} interval {self.welch.low:+.6f} to {self.welch.high:+.6f}"
         return f"{first} is {size} {direction} than {second} ({where}): {self.welch.outcome} (Welch)."
 
