@@ -85,7 +85,7 @@ def score(
     spans = list(window.spans(targets))
     mine = [spans[i] for i in world.share(len(spans))]
     charges = np.zeros(targets, dtype=np.float64)
-    counts = np.zeros(targets, dtype=np.uint8)
+    counts = np.zeros(targets, dtype=np.int32)
     rows = max(1, batch_tokens // window.context)
     pending: tuple[list[Span], Tensor] | None = None
     for first in range(0, len(mine), rows):
@@ -100,7 +100,7 @@ def score(
         _book(*pending, charges, counts)
     if world.size > 1:
         charges = _sum_over_ranks(charges, world)
-        counts = _sum_over_ranks(counts.astype(np.int32), world)
+        counts = _sum_over_ranks(counts, world)
     _check_ledger(charges, counts)
     return _add_up(charges, stream, time.perf_counter() - began)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from underpar.core.config import Config, PositiveFloat, config, field
+from underpar.core.errors import ConfigError
 from underpar.core.world import World
 from underpar.optim.orthogonalise import NewtonSchulz, Orthogonaliser
 
@@ -37,6 +38,10 @@ class MuonGroup:
         self.config, self.world = config, world
         by_shape: dict[tuple[int, ...], list[str]] = {}
         for name, param in params.items():
+            if param.ndim != 2:
+                raise ConfigError(
+                    f"Muon needs 2-D parameters; {name} has shape {tuple(param.shape)}: give its role Adam"
+                )
             by_shape.setdefault(tuple(param.shape), []).append(name)
         self.params = params
         self.shapes = sorted(by_shape.items(), key=lambda item: -item[0][0] * item[0][1] * len(item[1]))
