@@ -180,10 +180,10 @@ def test_existing_folders_are_kept_unless_told(tmp_path):
 
 PREPARE = """
 import sys, time
-from underpar.data.prepare import FirstDocuments, prepare
+from underpar.data.prepare import FirstDocuments, Progress, prepare
 from underpar.data.tokenizer_base import ByteTokenizer
 
-class StandStill:
+class StandStill(Progress):
     def advance(self, split, documents, tokens, text_bytes):
         if split == "train":
             print("writing", flush=True)

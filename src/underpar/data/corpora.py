@@ -10,9 +10,9 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import IO, BinaryIO, NamedTuple, cast
 
 import zstandard
 
@@ -88,17 +88,25 @@ class TextFile(NamedTuple):
 Record = JsonLine | TextFile
 
 
+@dataclass
+class ReadMeter:
+    """How far a stream has come: bytes of the files themselves, compressed where they are."""
+
+    done_bytes: int = 0
+
+
 def stream_documents(paths: Iterable[str | Path]) -> Iterator[Document]:
     """Every document of the files and folders in order. Raises DataError naming the file and line that is at fault."""
     return (record.document() for record in stream_records(paths))
 
 
-def stream_records(paths: Iterable[str | Path]) -> Iterator[Record]:
+def stream_records(paths: Iterable[str | Path], meter: ReadMeter | None = None) -> Iterator[Record]:
     """As `stream_documents`, before parsing: about the cost of decompression. Blank lines are no documents."""
+    meter = meter or ReadMeter()
     for path in paths:
         root = Path(path)
         for file in input_files(root):
-            yield from _text_file(file, root) if file.suffix in TEXT_SUFFIXES else _json_lines(file)
+            yield from _text_file(file, root, meter) if file.suffix in TEXT_SUFFIXES else _json_lines(file, meter)
 
 
 def input_files(path: str | Path) -> list[Path]:
@@ -132,21 +140,22 @@ def _accepted() -> str:
     return ", ".join([*_OPENERS, *TEXT_SUFFIXES])
 
 
-def _text_file(path: Path, root: Path) -> Iterator[Record]:
+def _text_file(path: Path, root: Path, meter: ReadMeter) -> Iterator[Record]:
     size = path.stat().st_size
     if size > MAX_DOCUMENT_BYTES:
         raise DataError(f"{path} is {format_bytes(size)}, over the {MAX_DOCUMENT_BYTES:,} B of a document; split it")
     name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+    meter.done_bytes += size
     yield TextFile(path.read_bytes(), str(path), name)
 
 
-def _json_lines(path: Path) -> Iterator[Record]:
-    number = 0
+def _json_lines(path: Path, meter: ReadMeter) -> Iterator[Record]:
+    number, before = 0, meter.done_bytes
     try:
-        with ExitStack() as stack:
-            file = _opener(path)(path, stack)
+        with path.open("rb", buffering=1 << 18) as raw, _opener(path)(raw) as file:
             while line := file.readline(MAX_DOCUMENT_BYTES + 1):
                 number += 1
+                meter.done_bytes = before + raw.tell()
                 if len(line) > MAX_DOCUMENT_BYTES:
                     raise DataError(f"{path}:{number} is longer than {MAX_DOCUMENT_BYTES:,} B; is it JSON lines?")
                 if not line.isspace():
@@ -157,29 +166,27 @@ def _json_lines(path: Path) -> Iterator[Record]:
         raise DataError(f"cannot read {path}: {problem.strerror or problem}") from None
 
 
-def _opener(path: Path) -> "Callable[[Path, ExitStack], BinaryIO]":
+def _opener(path: Path) -> "Callable[[BinaryIO], IO[bytes]]":
     for suffix, opener in _OPENERS.items():
         if path.name.endswith(suffix):
             return opener
     raise DataError(f"{path} is no known kind of text; expected {_accepted()}")
 
 
-def _plain(path: Path, stack: ExitStack) -> BinaryIO:
-    return stack.enter_context(path.open("rb", buffering=1 << 20))
+def _plain(raw: BinaryIO) -> IO[bytes]:
+    return raw
 
 
-def _gzip(path: Path, stack: ExitStack) -> BinaryIO:
-    return cast(BinaryIO, stack.enter_context(gzip.open(path)))
+def _gzip(raw: BinaryIO) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
 
 
-def _xz(path: Path, stack: ExitStack) -> BinaryIO:
-    return cast(BinaryIO, stack.enter_context(lzma.open(path)))
+def _xz(raw: BinaryIO) -> IO[bytes]:
+    return lzma.LZMAFile(raw)
 
 
-def _zstd(path: Path, stack: ExitStack) -> BinaryIO:
-    raw = stack.enter_context(path.open("rb"))
-    reader = _WholeFrames(raw)
-    return cast(BinaryIO, stack.enter_context(io.BufferedReader(reader, 1 << 20)))
+def _zstd(raw: BinaryIO) -> IO[bytes]:
+    return io.BufferedReader(_WholeFrames(raw), 1 << 20)
 
 
 class _WholeFrames(io.RawIOBase):
@@ -222,7 +229,7 @@ class _WholeFrames(io.RawIOBase):
         return True
 
 
-_OPENERS: dict[str, Callable[[Path, ExitStack], BinaryIO]] = {
+_OPENERS: dict[str, Callable[[BinaryIO], IO[bytes]]] = {
     ".jsonl": _plain,
     ".jsonl.gz": _gzip,
     ".jsonl.xz": _xz,

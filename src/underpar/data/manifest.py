@@ -188,7 +188,7 @@ class Manifest:
                 f", {counts.text_bytes / counts.tokens:.3f} bytes/token" if counts.text_bytes and counts.tokens else ""
             )
             lines.append(f"{split:<12} {counts.documents:,} documents, {counts.tokens:,} tokens, {size}{ratio}")
-        lines.append(f"split rule   {', '.join(f'{key} {value}' for key, value in self.split_rule.items())}")
+        lines.append(f"split rule   {', '.join(_named(key, value) for key, value in self.split_rule.items())}")
         if self.overlap_documents_dropped:
             lines.append(
                 f"dropped      {self.overlap_documents_dropped:,} training documents that are in the validation split"
@@ -196,6 +196,10 @@ class Manifest:
         lines.append(f"byte counts  {self.byte_counts}")
         lines.append(f"fingerprint  {self.fingerprint} ({len(self.files)} files)")
         return "\n".join(lines)
+
+
+def _named(key: str, value: object) -> str:
+    return str(value) if key == "rule" else f"{key} = {value}"
 
 
 def file_entry(path: Path) -> FileEntry:

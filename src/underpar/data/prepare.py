@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import zstandard
 
 from underpar.core.errors import DataError
-from underpar.data.corpora import Record, input_files, stream_records
+from underpar.data.corpora import ReadMeter, Record, input_files, stream_records
 from underpar.data.encoding import EncodedBatch
 from underpar.data.manifest import MANIFEST_FILE, VAL_TEXT_FILE, Manifest, SplitCounts, file_entry
 from underpar.data.shards import SHARD_TOKENS, ShardWriter, Split
@@ -28,17 +28,14 @@ PUBLISHED_VAL_DOCS = 50_000
 _VAL_TEXT_LEVEL = 9
 
 
-class Progress(Protocol):
-    """Hears of every batch that has been written."""
+class Progress:
+    """Hears of every batch that has been written. This one says nothing; `data.progress` has one that shows it."""
 
-    def advance(self, split: Split, documents: int, tokens: int, text_bytes: int) -> None: ...
-
-
-class Silent:
-    """No progress."""
+    def begin(self, total_bytes: int, meter: ReadMeter) -> None:
+        """The inputs have `total_bytes` of files; `meter` counts how many of them have been read."""
 
     def advance(self, split: Split, documents: int, tokens: int, text_bytes: int) -> None:
-        return None
+        """A batch is in the shards."""
 
 
 # ------------------------------------------------------------------------------------------------- split rules
@@ -47,7 +44,7 @@ class Silent:
 class SplitRule(Protocol):
     """Which documents are validation. The first stream is consumed whole before the second is begun."""
 
-    def divide(self, inputs: Sequence[Path]) -> tuple[Iterator[Record], Iterator[Record]]:
+    def divide(self, inputs: Sequence[Path], meter: ReadMeter) -> tuple[Iterator[Record], Iterator[Record]]:
         """Validation and training records."""
 
     def describe(self) -> dict[str, Any]:
@@ -67,12 +64,12 @@ class SeparateFiles:
 
     paths: tuple[Path, ...]
 
-    def divide(self, inputs: Sequence[Path]) -> tuple[Iterator[Record], Iterator[Record]]:
+    def divide(self, inputs: Sequence[Path], meter: ReadMeter) -> tuple[Iterator[Record], Iterator[Record]]:
         shared = {p.resolve() for path in self.paths for p in input_files(path)}
         for path in (p for source in inputs for p in input_files(source)):
             if path.resolve() in shared:
                 raise DataError(f"{path} is both training and validation text; give each file once")
-        return stream_records(self.paths), stream_records(inputs)
+        return stream_records(self.paths, meter), stream_records(inputs, meter)
 
     def describe(self) -> dict[str, Any]:
         return {"rule": "separate files"}
@@ -89,10 +86,10 @@ class FirstDocuments:
     count: int = PUBLISHED_VAL_DOCS
     paths: tuple[Path, ...] = field(default=(), init=False)
 
-    def divide(self, inputs: Sequence[Path]) -> tuple[Iterator[Record], Iterator[Record]]:
+    def divide(self, inputs: Sequence[Path], meter: ReadMeter) -> tuple[Iterator[Record], Iterator[Record]]:
         if self.count < 1:
             raise DataError(f"num_val_docs = {self.count} is out of range: at least 1 document must be validation")
-        records = stream_records(inputs)
+        records = stream_records(inputs, meter)
         return islice(records, self.count), records
 
     def describe(self) -> dict[str, Any]:
@@ -136,11 +133,14 @@ def prepare(
     Cost: bounded memory, some 10 MB per worker; a text is read once, and input files once more for their hashes.
     """
     sources = [Path(path) for path in inputs]
-    val_records, train_records = val.divide(sources)
+    progress, meter = progress or Progress(), ReadMeter()
+    val_records, train_records = val.divide(sources, meter)
+    files = [file for path in (*val.paths, *sources) for file in input_files(path)]
+    progress.begin(sum(file.stat().st_size for file in files), meter)
     with staged_folder(out_dir, overwrite=overwrite) as folder:
         tokenizer.save(folder)
         with Encoder(tokenizer, folder, workers or available_cores()) as encoder:
-            job = _Job(folder, encoder, shard_tokens, progress or Silent())
+            job = _Job(folder, encoder, shard_tokens, progress)
             val_counts = job.write_val(val_records)
             val.check(val_counts.documents)
             train_counts = job.write_train(train_records, drop_overlap)

@@ -17,6 +17,13 @@ def staging_path(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
 
 
+def check_target(target: str | Path, *, overwrite: bool = False) -> None:
+    """Raise DataError when the target exists with something in it, before any work goes into replacing it."""
+    target = Path(target)
+    if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(f"{target} exists already; choose another folder, or replace it with --overwrite")
+
+
 @contextmanager
 def staged_folder(target: str | Path, *, overwrite: bool = False, keep_partial: bool = False) -> Iterator[Path]:
     """An empty folder to write into, which becomes `target` when the block ends without an exception.
@@ -29,8 +36,7 @@ def staged_folder(target: str | Path, *, overwrite: bool = False, keep_partial: 
     A process that is killed leaves the hidden folder only; the next call removes it or resumes from it.
     """
     target = Path(os.path.abspath(target))
-    if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} exists already; choose another folder, or replace it with --overwrite")
+    check_target(target, overwrite=overwrite)
     partial = staging_path(target)
     try:
         partial.mkdir(parents=True, exist_ok=True)
