@@ -26,7 +26,7 @@ def mlp_act(x: Tensor, w_up: Tensor, w_down: Tensor, negative_slope: float = 0.0
         (..., D') in the dtype of x.
     Raises:
         ConfigError: shapes do not fit, or the slope is negative or not finite.
-    Cost: 3 matrix products forward and backward each as usual; saves (..., F) once, twice with a slope. The kernel runs
+    Cost: 2 matrix products forward, 4 backward, as usual; saves (..., F) once, twice with a slope. The kernel runs
         on bf16 on Hopper and newer, with D, D' and F multiples of 8; anything else is plain torch.
     Source: squared ReLU, So et al. 2021 (Primer).
     """

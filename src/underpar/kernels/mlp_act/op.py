@@ -16,7 +16,8 @@ def mlp_act(x: Tensor, w_up: Tensor, w_down: Tensor, negative_slope: float) -> t
     """x (M, D), w_up (F, D), w_down (D', F) -> out (M, D'), post (M, F), pre (M, F) or, without a slope, (0,)."""
     from underpar.kernels.mlp_act.triton import launch_up
 
-    post, pre = launch_up(x, w_up, negative_slope)
+    with torch.cuda.device_of(x):
+        post, pre = launch_up(x, w_up, negative_slope)
     return torch.mm(post, w_down.t()), post, pre
 
 
@@ -32,7 +33,8 @@ def mlp_act_grad_pre(grad: Tensor, w_down: Tensor, saved: Tensor, negative_slope
     """(grad w_down) * f'(pre), (M, F). `saved` is post when the slope is zero, pre otherwise."""
     from underpar.kernels.mlp_act.triton import launch_grad_pre
 
-    return launch_grad_pre(grad, w_down, saved, negative_slope)
+    with torch.cuda.device_of(grad):
+        return launch_grad_pre(grad, w_down, saved, negative_slope)
 
 
 @mlp_act_grad_pre.register_fake

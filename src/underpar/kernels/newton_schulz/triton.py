@@ -63,5 +63,6 @@ def symmetric_product(x: Tensor, alpha: float = 1.0, beta: float = 0.0, tile: di
     tile = tile or (LARGE_TILE if rows >= LARGE_ROWS else SMALL_TILE)
     if out.numel():
         tiles = triton.cdiv(rows, tile["BLOCK"])
-        _symmetric_kernel[(tiles * tiles, batch)](x, out, rows, columns, alpha, beta, ADD=beta != 0, **tile)
+        with torch.cuda.device_of(x):
+            _symmetric_kernel[(tiles * tiles, batch)](x, out, rows, columns, alpha, beta, ADD=beta != 0, **tile)
     return out

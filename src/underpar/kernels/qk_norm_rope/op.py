@@ -17,7 +17,8 @@ def qk_norm_rope(q: Tensor, k: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, e
         torch.empty(q.shape, dtype=q.dtype, device=q.device),
         torch.empty(k.shape, dtype=k.dtype, device=k.device),
     )
-    launch_forward((q, k), (out_q, out_k), gain, cos, sin, eps)
+    with torch.cuda.device_of(q):
+        launch_forward((q, k), (out_q, out_k), gain, cos, sin, eps)
     return out_q, out_k
 
 
@@ -37,7 +38,8 @@ def qk_norm_rope_backward(
         torch.empty(q.shape, dtype=q.dtype, device=q.device),
         torch.empty(k.shape, dtype=k.dtype, device=k.device),
     )
-    grad_gain = launch_backward((grad_q, grad_k), (q, k), (out_q, out_k), gain, cos, sin, eps)
+    with torch.cuda.device_of(q):
+        grad_gain = launch_backward((grad_q, grad_k), (q, k), (out_q, out_k), gain, cos, sin, eps)
     return out_q, out_k, grad_gain
 
 
@@ -70,7 +72,8 @@ def qkv_norm_rope(
 
     views = _split(qkv, gain.shape[0], num_kv_heads)
     out = tuple(torch.empty(view.shape, dtype=view.dtype, device=view.device) for view in views)
-    launch_forward(views, out, gain, cos, sin, eps)
+    with torch.cuda.device_of(qkv):
+        launch_forward(views, out, gain, cos, sin, eps)
     return out[0], out[1], out[2]
 
 
@@ -99,7 +102,8 @@ def qkv_norm_rope_backward(
 
     grad_qkv = torch.empty(qkv.shape, dtype=qkv.dtype, device=qkv.device)
     views, grad_views = (_split(x, gain.shape[0], num_kv_heads) for x in (qkv, grad_qkv))
-    return grad_qkv, launch_backward((grad_q, grad_k, grad_v), views, grad_views, gain, cos, sin, eps)
+    with torch.cuda.device_of(qkv):
+        return grad_qkv, launch_backward((grad_q, grad_k, grad_v), views, grad_views, gain, cos, sin, eps)
 
 
 @qkv_norm_rope_backward.register_fake

@@ -19,7 +19,8 @@ def softcapped_ce(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tens
     """Losses (N,) fp32 and the log-sum-exp (N,) fp32 of the capped logits, shifted up by `softcap`."""
     from underpar.kernels.softcapped_ce.triton import launch_forward
 
-    return launch_forward(logits, targets, softcap)
+    with torch.cuda.device_of(logits):
+        return launch_forward(logits, targets, softcap)
 
 
 @softcapped_ce.register_fake
@@ -33,7 +34,8 @@ def softcapped_ce_backward(grad_losses: Tensor, logits: Tensor, targets: Tensor,
     """Gradient of the logits, contiguous (N, V) in their dtype."""
     from underpar.kernels.softcapped_ce.triton import launch_backward
 
-    return launch_backward(grad_losses, logits, targets, lse, softcap)
+    with torch.cuda.device_of(logits):
+        return launch_backward(grad_losses, logits, targets, lse, softcap)
 
 
 @softcapped_ce_backward.register_fake
