@@ -137,8 +137,8 @@ def test_shares_of_ranks_add_up_to_one_process(size: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "_check_ledger", lambda charges, counts: caught.append((charges, counts)))
     for rank in range(size):
         score(history_costs, stream, window, bos_id=BOS, world=Imagined(rank, size))
-    assert (sum(counts for _, counts in caught) == 1).all()
-    total = sum(charges for charges, _ in caught)
+    assert (np.sum([counts for _, counts in caught], axis=0) == 1).all()
+    total = np.sum([charges for charges, _ in caught], axis=0)
     assert np.allclose(total, by_hand(stream, window), rtol=0, atol=1e-9)
     shares = [int(counts.sum()) for _, counts in caught]
     assert max(shares) - min(shares) <= window.stride + window.context
@@ -202,7 +202,7 @@ def test_a_charge_that_is_no_cost_is_an_error(bad: float) -> None:
         costs[0, 7] = bad
         return costs
 
-    with pytest.raises(ScoreError, match="token 7 costs .* a charge must be finite and not negative"):
+    with pytest.raises(ScoreError, match=r"token 7 costs .* a charge must be finite and not negative"):
         score(cheat, make_stream(100), Flat(context=16), bos_id=BOS)
 
 

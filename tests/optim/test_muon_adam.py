@@ -1,6 +1,6 @@
 """The optimisers against torch's own and against float64 references, and which parameters they get."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def weights() -> list[Tensor]:
     return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
 
 
-def named(params: list[Tensor]) -> dict[str, Tensor]:
+def named(params: Sequence[Tensor]) -> dict[str, Tensor]:
     return {f"w{i}": p for i, p in enumerate(params)}
 
 
@@ -181,7 +181,7 @@ def make_optim() -> Optim:
     return Optim(matrix=Muon(lr=0.04), embedding=Adam(lr=0.05), gain=Adam(lr=0.03))
 
 
-def steps(model, optimisers, count: int, seed: int = 0) -> None:  # type: ignore[no-untyped-def]
+def steps(model, optimisers, count: int, seed: int = 0) -> None:
     for step in range(count):
         tokens = random_tokens(2, 8, seed=seed + step)
         model(tokens, tokens.roll(-1, 1), dense(tokens)).mean().backward()
