@@ -5,16 +5,16 @@ import lzma
 import subprocess
 import sys
 import tarfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import torch
 
 from underpar.compress import source
 from underpar.compress.codecs import Zlib
 from underpar.compress.quantise import RoundToNearest, dequantise, quantise
 from underpar.compress.source import module_path, pack_source, source_closure, strip
-from underpar.compress.writer import build_artifact
+from underpar.compress.writer import build_artifact, raw_bytes
 from underpar.core.errors import ArtifactError
 
 ENTRY = "underpar.compress.container"
@@ -81,7 +81,9 @@ import torch
 from underpar.compress import container
 assert container.__file__.startswith(sys.argv[1]), container.__file__
 artifact = container.read_artifact(sys.argv[2])
-torch.save({name: artifact.tensor(name) for name in artifact.names}, sys.argv[3])
+from hashlib import sha256
+for name in artifact.names:
+    print(name, sha256(artifact.tensor(name).contiguous().view(torch.uint8).numpy().tobytes()).hexdigest())
 ours = [m for m in sys.modules.values() if (getattr(m, "__name__", "") or "").split(".")[0] == "underpar"]
 assert all(m.__file__.startswith(sys.argv[1]) for m in ours), ours
 """
@@ -94,9 +96,8 @@ def test_the_packed_source_loads_an_artifact_alone(tmp_path: Path, trained_like)
         archive.extractall(code, filter="data")
     encoded = quantise(trained_like, RoundToNearest(bits=7))
     (tmp_path / "model.upar").write_bytes(build_artifact({}, encoded, Zlib())[0])
-    command = [sys.executable, "-I", "-c", LOADER, str(code), str(tmp_path / "model.upar"), str(tmp_path / "out.pt")]
+    command = [sys.executable, "-I", "-c", LOADER, str(code), str(tmp_path / "model.upar")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = torch.load(tmp_path / "out.pt", weights_only=True)
-    for name, tensor in dequantise(encoded).items():
-        assert torch.equal(found[name], tensor)
+    expected = {name: sha256(raw_bytes(tensor)).hexdigest() for name, tensor in dequantise(encoded).items()}
+    assert dict(line.split() for line in done.stdout.splitlines()) == expected
