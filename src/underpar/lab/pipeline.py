@@ -15,8 +15,9 @@ from underpar.core.config import diff, from_dict, to_dict
 from underpar.core.errors import DataError, TrainError, UnderparError
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
+from underpar.data.corpora import stream_documents
 from underpar.data.loaders import StepLoader
-from underpar.data.manifest import Manifest
+from underpar.data.manifest import VAL_TEXT_FILE, Manifest
 from underpar.data.sample import prepare_sample
 from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
@@ -319,9 +320,12 @@ MAX_BASELINE_BYTES = 16_000_000
 
 def held_out_text(data: Path) -> bytes | None:
     """The raw held-out documents one after another, or None when they are absent or too large to compress in passing."""
+    source = data / VAL_TEXT_FILE
+    if not source.exists():
+        return None
     parts, size = [], 0
-    for text in Manifest.load(data).held_out_texts(data):
-        parts.append(text.encode())
+    for document in stream_documents([source]):
+        parts.append(document.text.encode())
         size += len(parts[-1])
         if size > MAX_BASELINE_BYTES:
             return None

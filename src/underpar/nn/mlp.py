@@ -2,17 +2,23 @@
 
 from typing import Annotated
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from underpar.core.config import Config, Fraction, Range, config, field
 from underpar.core.errors import ConfigError
+from underpar.kernels.mlp_act import mlp_act
 from underpar.nn.linear import Linear
 from underpar.nn.module import Module
 
 
 class Activation(Config):
     """An elementwise function; the config itself is called."""
+
+    squared_slope: ClassVar[float | None] = None
+    """The negative slope of a squared (leaky) ReLU, for which a fused kernel exists; None for any other function."""
 
     def __call__(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -21,6 +27,8 @@ class Activation(Config):
 @config
 class ReluSquared(Activation):
     """max(x, 0)^2. Source: arXiv:2109.08668."""
+
+    squared_slope: ClassVar[float | None] = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.relu(x).square()
@@ -31,6 +39,10 @@ class LeakyReluSquared(Activation):
     """leaky_relu(x)^2: keeps a gradient for negative pre-activations. Source: the late line of the 16 MB game."""
 
     negative_slope: Fraction = 0.5
+
+    @property
+    def squared_slope(self) -> float:  # type: ignore[override]
+        return self.negative_slope
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.nn.functional.leaky_relu(x, self.negative_slope).square()
@@ -64,4 +76,7 @@ class FeedForward(Module):
         self.down = Linear(config.hidden_dim(model_dim), model_dim, zero_init=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))
+        slope = self.activation.squared_slope
+        if slope is not None and type(self.up) is Linear and type(self.down) is Linear:
+            return mlp_act(x, self.up.weight, self.down.weight, slope)
+        return self.down(self.activation(self.up(x)))  # another activation, or a layer that has been wrapped

@@ -35,7 +35,7 @@ MAX_IN_FLIGHT = 2
 class Training(Config):
     """How the loop runs; none of these is part of the method, but all can move a score a little."""
 
-    micro_batch_tokens: PositiveInt = 131_072
+    micro_batch_tokens: PositiveInt = 262_144
     """Most tokens that one forward and backward takes on one device; more processes need fewer micro-batches."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Dtype of the activations; auto is bfloat16 on CUDA and float32 elsewhere. Master weights stay as declared."""
