@@ -41,11 +41,18 @@ def save_checkpoint(folder: Path, position: Position, model: dict[str, Tensor], 
     (temporary / "state.json").write_text(json.dumps(state))
     for path in (weights, temporary / "state.json", temporary):
         _flush(path)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    if final.exists():  # taken away whole: a kill while it is being deleted must not leave half of it under its name
+        replaced = folder / f".{final.name}.old.tmp-{os.getpid()}"
+        final.rename(replaced)
+        temporary.rename(final)
+        shutil.rmtree(replaced)
+    else:
+        temporary.rename(final)
     _flush(folder)
     for old in complete_checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        doomed = folder / f".{old.name}.old.tmp-{os.getpid()}"
+        old.rename(doomed)
+        shutil.rmtree(doomed)
     return final
 
 
@@ -54,7 +61,8 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     for leftover in folder.glob(".step-*.tmp-*"):
-        if not _alive(int(leftover.name.rpartition("-")[2])):
+        owner = leftover.name.rpartition("-")[2]
+        if owner.isdecimal() and int(owner) != os.getpid() and not _alive(int(owner)):
             shutil.rmtree(leftover, ignore_errors=True)
     return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
 

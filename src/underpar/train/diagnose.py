@@ -7,8 +7,8 @@ from underpar.data.context import Batch
 
 
 @torch.no_grad()
-def first_bad_tensor(model: nn.Module, batch: Batch) -> str:
-    """Name the first non-finite tensor: a parameter, else the output of the first module that makes one on this batch."""
+def first_bad_tensor(model: nn.Module, batches: list[Batch]) -> str:
+    """Name the first non-finite tensor: a parameter, else the output of the first module that makes one on these batches."""
     for name, param in model.named_parameters():
         if not torch.isfinite(param).all():
             return f"parameter {name} ({_describe(param)})"
@@ -19,17 +19,16 @@ def first_bad_tensor(model: nn.Module, batch: Batch) -> str:
         if name
     ]
     try:
-        losses = model(batch.inputs, batch.targets, batch.context)
+        for batch in batches:
+            losses = model(batch.inputs, batch.targets, batch.context)
+            if found:
+                return f"output of {found[0]}"
+            if not torch.isfinite(losses).all():
+                return f"the loss ({_describe(losses)})"
     finally:
         for handle in handles:
             handle.remove()
-    if found:
-        return f"output of {found[0]}"
-    return (
-        f"the loss ({_describe(losses)})"
-        if not torch.isfinite(losses).all()
-        else "a gradient (parameters and activations are finite)"
-    )
+    return "in no parameter and no activation of this process: a gradient, or a tensor of another process"
 
 
 def _note(found: list[str], name: str, out: object) -> None:

@@ -5,6 +5,7 @@ gets all of them; a sink that fails is dropped with a warning and never stops a 
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,14 +28,15 @@ class JsonLines:
     def __init__(self, path: Path, resume_step: int = 0) -> None:
         kept = []
         if resume_step and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= resume_step]
-        path.write_text("".join(line + "\n" for line in kept))
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= resume_step]
+        cut = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        cut.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        cut.replace(path)  # at once: a kill here must not cost the history
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, event: Event) -> None:
         self._file.write(json.dumps(event) + "\n")
-        if event["event"] != "step":
-            self._file.flush()
+        self._file.flush()  # what a checkpoint stands on must outlive a kill
 
     def close(self) -> None:
         self._file.close()

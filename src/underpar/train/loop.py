@@ -182,7 +182,9 @@ class Trainer:
 
     def _one_step(self, batches: list[Batch], seconds: float) -> None:
         settings = self.schedule.at(Progress(self.step, self.tokens, seconds), self.budget)
-        loss = self._accumulate(batches)
+        loss = self.world.sum_(self._accumulate(batches))  # so that every process sees a non-finite loss anywhere
+        if not self.on_cuda and not torch.isfinite(loss):
+            self._fail(self.step + 1, batches)  # before the update spreads it
         used = self.optimisers.step(settings)
         self.model.zero_grad(set_to_none=True)
         self.step += 1
@@ -195,8 +197,6 @@ class Trainer:
         total = torch.zeros((), device=self.world.device)
         for batch in batches:
             loss = self.forward(batch.inputs, batch.targets, batch.context).sum() / self.loader.config.batch_tokens
-            if not self.on_cuda and not torch.isfinite(loss):
-                self._fail(self.step + 1, batch)
             loss.backward()
             total += loss.detach()
         return total
@@ -222,7 +222,6 @@ class Trainer:
             "step_ms": round(statistics.median(self._step_ms[-50:]), 3) if self._step_ms else None,
             "lr_scale": round(settings.lr_scale, 6), "momentum": round(settings.momentum, 6),
         }  # fmt: skip
-        loss = self.world.sum_(loss)  # so that every process sees a non-finite loss anywhere, and stops with the others
         done = None
         if self.on_cuda:
             loss = loss.to("cpu", non_blocking=True)
@@ -239,7 +238,7 @@ class Trainer:
         self._last_loss = float(oldest.loss)
         step = oldest.event["step"]
         if not torch.isfinite(oldest.loss):
-            self._fail(step, oldest.batches[0])
+            self._fail(step, oldest.batches)
         if step % self.training.log_every_steps == 0 or step <= 10:
             self.sinks.log(oldest.event | {"loss_nats": round(self._last_loss, 6)})
 
@@ -249,8 +248,8 @@ class Trainer:
         if self.on_cuda:
             torch.cuda.synchronize()
 
-    def _fail(self, step: int, batch: Batch) -> None:
-        bad = first_bad_tensor(self.model, batch)
+    def _fail(self, step: int, batches: list[Batch]) -> None:
+        bad = first_bad_tensor(self.model, batches)
         raise TrainError(
             f"non-finite loss at step {step}: first bad tensor is {bad}; lower the learning rate of its role"
         )
