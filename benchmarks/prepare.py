@@ -44,7 +44,7 @@ def main() -> None:
         "cpu": cpu_name(),
         "cores": available_cores(),
         "read_mb_per_cpu_second": round(reading_speed(args.inputs), 1),
-        "tokenizers": {name: measure(name, args) for name in args.tokenizer},
+        "tokenizers": {Path(name).name: measure(name, args) for name in args.tokenizer},
     }
     text = json.dumps(result, indent=1)
     print(text)

@@ -93,8 +93,8 @@ def test_files_of_a_split_are_sorted_and_never_sidecars(tmp_path):
     assert shard_files(tmp_path / "absent", "train") == []
 
 
-@given(st.lists(st.integers(0, 23), max_size=8), st.integers(1, 10))
-@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 12), max_size=6), st.integers(3, 10))
+@settings(max_examples=40, deadline=None)
 def test_writer_cuts_a_stream_at_exact_shard_ends(tmp_path_factory, lengths, shard_tokens):
     folder = tmp_path_factory.mktemp("writer")
     stream = np.arange(sum(lengths), dtype=np.uint16)
