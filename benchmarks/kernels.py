@@ -23,13 +23,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from underpar.kernels import mlp_act, newton_schulz, qk_norm_rope, softcapped_ce
+from underpar.kernels import mlp_act, qk_norm_rope, softcapped_ce
 from underpar.kernels.dispatch import HAS_TRITON
 
 MODEL_DIM, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, SEQ = 512, 1024, 8, 4, 64, 1024
 """The 17 M baseline."""
 EPS = 1.19e-7
-FIXED_TUPLE = (3.4445, -4.7750, 2.0315)
 REPEAT_MS = 300
 
 
@@ -176,30 +175,10 @@ def norm_rope_cases(tokens: int, device: torch.device) -> Iterator[Case]:
         )
 
 
-def newton_schulz_cases(_: int, device: torch.device) -> Iterator[Case]:
-    shapes = [(18, 512, 512), (18, 256, 512), (18, 1024, 512), (4, 2048, 2048)]
-    for count, rows, columns in shapes if device.type == "cuda" else [(2, 64, 64)]:
-        batch = torch.randn(count, rows, columns, device=device).bfloat16()
-        short, long = sorted((rows, columns))
-        # The triangle alone of the two symmetric products.
-        flops = 5 * count * (short * (short + 1) * (long + short) + 2 * short * short * long)
-        yield Case(
-            "newton_schulz",
-            f"{count} x {rows} x {columns}, 5 steps",
-            lambda x: newton_schulz.newton_schulz(x, (FIXED_TUPLE,), 5),
-            lambda x: newton_schulz.ref.newton_schulz(x, (FIXED_TUPLE,) * 5),
-            (batch,),
-            (),
-            (2 * 2 * batch.numel(), 0),
-            (flops, 0),
-        )
-
-
 CASES: dict[str, Callable[[int, torch.device], Iterator[Case]]] = {
     "softcapped_ce": cross_entropy_cases,
     "mlp_act": mlp_cases,
     "qk_norm_rope": norm_rope_cases,
-    "newton_schulz": newton_schulz_cases,
 }
 
 
@@ -255,7 +234,6 @@ def environment(device: torch.device) -> dict[str, object]:
 def sweep(tokens: int, device: torch.device) -> dict[str, float]:
     """Milliseconds of other tile sizes than the ones chosen, for whoever chooses again on another GPU."""
     from underpar.kernels.mlp_act import triton as mlp
-    from underpar.kernels.newton_schulz import triton as symmetric
 
     x, grad = (torch.randn(tokens, MODEL_DIM, device=device).bfloat16() for _ in range(2))
     w_up = torch.randn(HIDDEN, MODEL_DIM, device=device).bfloat16()
@@ -278,13 +256,6 @@ def sweep(tokens: int, device: torch.device) -> dict[str, float]:
         label = f"{m} x {n} x {k}, {warps} warps, {stages} stages"
         candidates[f"mlp_act up: {label}"] = partial(mlp.launch_up, x, w_up, 0.0, tile)
         candidates[f"mlp_act grad_pre: {label}"] = partial(mlp.launch_grad_pre, grad, w_down, saved, 0.0, tile)
-    batch = torch.randn(18, 512, 512, device=device).bfloat16()
-    candidates["newton_schulz gram: torch.bmm"] = lambda: torch.bmm(batch, batch.mT)
-    for block, k, warps, stages in [(64, 64, 4, 3), (64, 64, 4, 4), (64, 128, 4, 3), (128, 64, 8, 3), (128, 64, 4, 3)]:
-        tile = {"BLOCK": block, "BLOCK_K": k, "num_warps": warps, "num_stages": stages}
-        candidates[f"newton_schulz gram: {block} x {k}, {warps} warps, {stages} stages"] = partial(
-            symmetric.symmetric_product, batch, tile=tile
-        )
     return {label: time_or_nan(label, function, device) for label, function in candidates.items()}
 
 
@@ -302,14 +273,14 @@ def time_or_nan(label: str, function: Callable[[], object], device: torch.device
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="operations to time")
-    parser.add_argument("--tokens", type=int, default=None, help="rows (65,536; on a CPU 256)")
+    parser.add_argument("--tokens", type=int, default=None, help="rows (262,144; on a CPU 256)")
     parser.add_argument("--sweep", action="store_true", help="time other tile sizes too (GPU)")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.sweep and device.type != "cuda":
         parser.error("--sweep launches kernels and needs a CUDA device; leave it out on a CPU")
-    tokens = arguments.tokens or (65_536 if device.type == "cuda" else 256)
+    tokens = arguments.tokens or (262_144 if device.type == "cuda" else 256)
     torch.manual_seed(0)
     ceilings = measured_ceilings(device)
     print(f"ceilings: copy {ceilings.copy_gb_per_s:,.0f} GB/s, matmul {ceilings.matmul_tflop_per_s:,.1f} TFLOP/s")

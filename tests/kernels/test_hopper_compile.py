@@ -106,13 +106,3 @@ def test_qk_norm_rope(rotated: int) -> None:
         ptx, _ = compiled(kernel, types, constants, {"num_warps": 4})
         assert "ld.global.v4.b32" in ptx
         assert "st.global.v4.b32" in ptx
-
-
-@pytest.mark.parametrize("add", [False, True])
-def test_newton_schulz(add: bool) -> None:
-    from underpar.kernels.newton_schulz import triton as kernels
-
-    types = {"x_ptr": "*bf16", "out_ptr": "*bf16", "rows": "i32", "columns": "i32", "alpha": "fp32", "beta": "fp32"}
-    for tile in (kernels.SMALL_TILE, kernels.LARGE_TILE):
-        ptx, _ = compiled(kernels._symmetric_kernel, types, {"ADD": add}, tile)
-        assert "wgmma.mma_async" in ptx

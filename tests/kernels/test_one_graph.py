@@ -8,7 +8,6 @@ from torch import Tensor
 
 from underpar.kernels import dispatch
 from underpar.kernels.mlp_act import mlp_act
-from underpar.kernels.newton_schulz import newton_schulz
 from underpar.kernels.qk_norm_rope import qk_norm_rope, qkv_norm_rope
 from underpar.kernels.softcapped_ce import cross_entropy
 
@@ -16,7 +15,6 @@ ANGLES = torch.linspace(0, 1, 20).view(5, 4)
 FUNCTIONS: dict[str, tuple[Callable[..., object], list[tuple[int, ...]]]] = {
     "cross_entropy": (lambda x: cross_entropy(x, torch.arange(6)), [(6, 9)]),
     "mlp_act": (lambda x, up, down: mlp_act(x, up, down, 0.5), [(2, 3, 8), (16, 8), (8, 16)]),
-    "newton_schulz": (lambda x: newton_schulz(x, ((3.0, -3.2, 1.2),), 2), [(2, 4, 6)]),
     "qk_norm_rope": (
         lambda q, k, g: qk_norm_rope(q, k, g, ANGLES.cos(), ANGLES.sin(), eps=1e-6),
         [(1, 5, 2, 8), (1, 5, 1, 8), (2,)],

@@ -86,7 +86,8 @@ class World:
             part = stacked.shape[0] // self.size
             return stacked[self.rank * part : (self.rank + 1) * part].clone()
         out = stacked.new_empty(stacked.shape[0] // self.size, *stacked.shape[1:])
-        dist.reduce_scatter_tensor(out, stacked)
+        scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)  # renamed in torch 2.13
+        scatter(out, stacked)
         return out
 
     def all_gather(self, shard: torch.Tensor) -> torch.Tensor:
@@ -96,7 +97,8 @@ class World:
         import torch.distributed as dist
 
         out = shard.new_empty(shard.shape[0] * self.size, *shard.shape[1:])
-        dist.all_gather_into_tensor(out, shard.contiguous())
+        gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # renamed in torch 2.13
+        gather(out, shard.contiguous())
         return out
 
     def agree(self, *values: float) -> tuple[float, ...]:

@@ -130,7 +130,8 @@ def prepare(
         The manifest that was written.
     Raises:
         DataError: nothing to read, a damaged input, bytes that do not add up, overlapping splits, a folder in use.
-    Cost: bounded memory, some 10 MB per worker; a text is read once, and input files once more for their hashes.
+    Cost: 3 to 6 MB of text a second and core (benchmarks/prepare.py), some 60 MB of memory per process and 128 MB for an
+        xz dictionary. Text is read once, and input files once more for their hashes.
     """
     sources = [Path(path) for path in inputs]
     progress, meter = progress or Progress(), ReadMeter()
@@ -139,7 +140,7 @@ def prepare(
     progress.begin(sum(file.stat().st_size for file in files), meter)
     with staged_folder(out_dir, overwrite=overwrite) as folder:
         tokenizer.save(folder)
-        with Encoder(tokenizer, folder, workers or available_cores()) as encoder:
+        with Encoder(tokenizer, folder, available_cores() if workers is None else workers) as encoder:
             job = _Job(folder, encoder, shard_tokens, progress)
             val_counts = job.write_val(val_records)
             val.check(val_counts.documents)

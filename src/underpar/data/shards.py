@@ -108,7 +108,8 @@ def write_shard(path: str | Path, tokens: np.ndarray) -> None:
         with partial.open("wb") as file:
             file.write(shard_header(len(values)))
             file.write(values.data)
-            sync(file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as problem:
         partial.unlink(missing_ok=True)
@@ -119,12 +120,6 @@ def _checked(tokens: np.ndarray, where: object) -> np.ndarray:
     if tokens.dtype != np.uint16 or tokens.ndim != 1:
         raise DataError(f"{where}: expected a flat uint16 array, got {tokens.dtype} of shape {tokens.shape}")
     return np.ascontiguousarray(tokens, dtype=_TOKEN)
-
-
-def sync(file: BinaryIO) -> None:
-    """Bring a file's bytes to the disk, so that a rename that follows cannot outlive them."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 class ShardWriter:
@@ -174,7 +169,6 @@ class ShardWriter:
         assert self._file is not None
         self._file.seek(0)
         self._file.write(shard_header(self._filled))
-        sync(self._file)
         self._file.close()
         self._file = None
 

@@ -32,7 +32,7 @@ def staged_folder(target: str | Path, *, overwrite: bool = False, keep_partial: 
         overwrite: an existing target is replaced at the end, and stays as it is until then.
         keep_partial: what an interrupted block left is handed to the next one, which resumes; else it is removed.
     Raises:
-        DataError: the target exists, or another process is making it.
+        DataError: the target exists, another process is making it, or the disk does not take it.
     A process that is killed leaves the hidden folder only; the next call removes it or resumes from it.
     """
     target = Path(os.path.abspath(target))
@@ -48,9 +48,11 @@ def staged_folder(target: str | Path, *, overwrite: bool = False, keep_partial: 
             _clear(partial)
         yield partial
         _publish(partial, target)
-    except BaseException:
+    except BaseException as problem:
         if not keep_partial:
             shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(problem, OSError):  # a full disk, most often
+            raise DataError(f"cannot make {target}: {problem}") from None
         raise
     finally:
         os.close(lock)
@@ -78,20 +80,21 @@ def _clear(folder: Path) -> None:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Rename, after the folder's own entries are on the disk; a replaced target is removed last."""
+    """Rename, after every byte is on the disk, so that no crash can leave the name without them."""
     (partial / _LOCK).unlink()
-    _sync_folder(partial)
+    for path in (*partial.iterdir(), partial):
+        _sync(path)
     old = target.parent / f".{target.name}.old"
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     partial.rename(target)
-    _sync_folder(target.parent)
+    _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,10 +1,11 @@
 """Orthogonalisation of update matrices: all singular values towards one, directions kept."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from underpar.core.config import Config, PositiveInt, config
-from underpar.kernels.newton_schulz import newton_schulz
 
 FIXED_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -30,3 +31,20 @@ class NewtonSchulz(Orthogonaliser):
     def __call__(self, batch: Tensor) -> Tensor:
         dtype = torch.bfloat16 if batch.is_cuda else torch.float32
         return newton_schulz(batch.to(dtype), (FIXED_COEFFICIENTS,) * self.steps)
+
+
+def newton_schulz(batch: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
+    """Iterate X <- aX + (bA + cA^2)X with A = XX^T, one (a, b, c) an iteration, from X = G / (||G||_F + 1e-7).
+
+    batch: (B, rows, cols), computed in its dtype, tall matrices as their transposes. Returns the same shape.
+    Cost: 4 s^2 l + 2 s^3 operations a matrix and iteration, s and l the shorter and the longer side.
+    """
+    tall = batch.shape[1] > batch.shape[2]
+    x = batch.mT if tall else batch
+    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    x = (x / (norm + 1e-7)).to(x.dtype).contiguous()
+    for a, b, c in coefficients:
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT.contiguous() if tall else x

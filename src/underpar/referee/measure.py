@@ -31,7 +31,7 @@ class Job:
     device: str = "cpu"
     memory_bytes: int | None = None
     cpu_seconds: int = 7200
-    canary_tokens: int = 16_384
+    canary_tokens: int = 8192
     """Tokens of each canary text, fewer where a window reads tokens many times over."""
     flip_trials: int = 6
 
@@ -84,7 +84,7 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     from underpar.data.tokenizers import load_tokenizer
     from underpar.evaluate.load import load_model
     from underpar.referee.ledger import charge
-    from underpar.referee.predictor import WindowedPredictor
+    from underpar.referee.predictor import BATCH_TOKENS, WindowedPredictor
     from underpar.referee.retokenise import retokenise
 
     found.facts["environment"] = _environment(job.device)
@@ -108,7 +108,13 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     if loaded is None or loaded.model.config.vocab_size != tokenizer.vocab_size:
         return
     predictor = WindowedPredictor(
-        loaded.model, loaded.window, tokenizer.vocab_size, tokenizer.bos_id, job.device, progress=_fraction("score")
+        loaded.model,
+        loaded.window,
+        tokenizer.vocab_size,
+        tokenizer.bos_id,
+        job.device,
+        BATCH_TOKENS[job.device],
+        _fraction("score"),
     )
     ledger = found.stage("score", lambda: charge(predictor, held_out))
     if ledger is None:

@@ -39,6 +39,10 @@ class Predictor(Protocol):
         ...
 
 
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+"""Tokens of a forward pass. On a CPU small ones stay in its cache: half the time of 16,384 and more."""
+
+
 @dataclass(frozen=True)
 class WindowedPredictor:
     """A loss function scored through a window, by the one score function that training and evaluation use."""
@@ -48,7 +52,7 @@ class WindowedPredictor:
     vocab_size: int
     bos_id: int
     device: str = "cpu"
-    batch_tokens: int = 16_384
+    batch_tokens: int = 2048
     progress: Callable[[float], None] | None = None
 
     def charges(self, tokens: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ FLIP_WINDOWS = 3
 FLIP_TOLERANCE_NATS = 1e-5
 """Charges of float32 models of equal shapes are equal; bfloat16 ones are as well, but their reductions may be reordered."""
 SUM_TOLERANCE = 1e-3
-SWEEP_POSITIONS = 65_536
+SWEEP_POSITIONS = 32_768
 """Forward positions that a target sweep may cost."""
 
 
@@ -108,5 +108,5 @@ def target_sweep(predictor: Sweepable, prefix: np.ndarray) -> SweepResult:
 
 
 def sweep_prefix_tokens(vocab_size: int, context: int) -> int:
-    """Positions that a full-vocabulary sweep can afford: 64 for 1,024 tokens, 8 for 8,192, never fewer than 2."""
+    """Positions that a full-vocabulary sweep can afford: 32 for 1,024 tokens, 4 for 8,192, never fewer than 2."""
     return min(context, 64, max(2, SWEEP_POSITIONS // vocab_size))

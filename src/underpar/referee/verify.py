@@ -49,7 +49,7 @@ def verify(
         on_event: told what the clean process is doing.
     Raises:
         DataError: a file cannot be read. What a submission contains never raises; it is in the verdict.
-    Cost: one scoring of the text, and about four of 16 thousand tokens; 2 s to start.
+    Cost: one scoring of the text, and about six of 8 thousand tokens; 2 s to start.
     """
     limits = limits or Limits()
     subject = submission.describe()
