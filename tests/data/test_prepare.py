@@ -1,5 +1,6 @@
 """Preparation: layout on disk, exact bytes, split rules, overlap, independence of the workers, and interruption."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -242,6 +243,31 @@ def test_two_processes_cannot_make_the_same_folder(tmp_path):
         with pytest.raises(DataError, match="another process is making"), staged_folder(tmp_path / "out"):
             pass
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x"]
+
+
+@pytest.fixture
+def tiny_disk():
+    """No file may grow beyond 4,000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(tmp_path, tiny_disk):
+    source = tmp_path / "many"
+    source.mkdir()
+    for index in range(4):
+        (source / f"{index}.txt").write_text(f"{index}" * 3_000)
+    with pytest.raises(DataError, match=r"cannot make .*out: .*File too large"):
+        prepare([source], ByteTokenizer(), tmp_path / "out", val=FirstDocuments(1), workers=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["many"]
+
+
+def test_no_workers_is_a_mistake_not_a_default(tmp_path):
+    source = write_lines(tmp_path / "x.jsonl", ["a", "b"])
+    with pytest.raises(DataError, match="workers = 0 is out of range"):
+        prepare([source], ByteTokenizer(), tmp_path / "out", val=FirstDocuments(1), workers=0)
 
 
 def test_published_caseops_model_on_real_text(tmp_path, corpus_dir):

@@ -10,6 +10,7 @@ Source: the shard format of llm.c and modded-nanogpt, as the 16 MB game uses it.
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -166,11 +167,11 @@ class ShardWriter:
         return file
 
     def _finish(self) -> None:
-        assert self._file is not None
-        self._file.seek(0)
-        self._file.write(shard_header(self._filled))
-        self._file.close()
-        self._file = None
+        file, self._file = self._file, None
+        assert file is not None
+        with file:
+            file.seek(0)
+            file.write(shard_header(self._filled))
 
     def __enter__(self) -> Self:
         return self
@@ -179,5 +180,6 @@ class ShardWriter:
         if kind is None:
             self.close()
         elif self._file is not None:  # leave the shard without a header: nobody will read it
-            self._file.close()
+            with suppress(OSError):  # a full disk has been reported by whatever filled it
+                self._file.close()
             self._file = None
