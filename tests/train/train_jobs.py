@@ -1,0 +1,231 @@
+"""Small training runs, callable in this process and in others. What runs elsewhere is named by strings and numbers alone."""
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo
+from torch import Tensor
+
+from support import BOS, seeded, tiny_config
+from underpar.core.budget import Budget
+from underpar.core.errors import TrainError
+from underpar.core.world import World
+from underpar.data.loaders import DocumentPacking, Loader, SequentialRows, StepLoader
+from underpar.optim.adam import Adam
+from underpar.optim.muon import Muon
+from underpar.optim.partition import Optim
+from underpar.optim.schedules import MomentumWarmup, Schedule, WarmdownSteps
+from underpar.train.events import JsonLines, Sink, Sinks
+from underpar.train.loop import Trainer, Training
+
+ROWS = SequentialRows(batch_tokens=192, seq_len=16, spans=1)
+"""12 rows a step: divisible among 1, 2, 3 and 5 processes, evenly or not."""
+PACKED = DocumentPacking(batch_tokens=192, seq_len=16, spans=6)
+LOADERS: dict[str, Loader] = {"rows": ROWS, "packed": PACKED}
+
+
+class Memory:
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def log(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        pass
+
+    def losses(self) -> list[float]:
+        return [e["loss_nats"] for e in self.events if e["event"] == "step"]
+
+
+def make_trainer(
+    folder: Path,
+    data: Path,
+    *,
+    world: World | None = None,
+    budget: Budget | None = None,
+    loader: StepLoader | None = None,
+    kind: str = "rows",
+    micro_batch_tokens: int = 64,
+    fingerprint: str = "f" * 16,
+    sinks: Sinks | None = None,
+    validate: Callable[[Any], tuple[float, float]] | None = None,
+    **training: Any,
+) -> Trainer:
+    world = world or World()
+    model = seeded(tiny_config(), seed=4)
+    optim = Optim(matrix=Muon(lr=0.02), embedding=Adam(lr=0.02), gain=Adam(lr=0.02))
+    settings = {"warmup_steps": 0, "log_every_steps": 1, "checkpoint_every_seconds": 1e6} | training
+    return Trainer(
+        model=model,
+        optimisers=optim.build(model, world),
+        schedule=Schedule(learning_rate=WarmdownSteps(steps=20), momentum=MomentumWarmup(steps=10)),
+        budget=budget or Budget(train_steps=12),
+        loader=loader or StepLoader(data, LOADERS[kind], BOS, world, micro_batch_tokens=micro_batch_tokens),
+        training=Training(micro_batch_tokens=micro_batch_tokens, **settings),
+        world=world,
+        folder=folder / "checkpoints",
+        fingerprint=fingerprint,
+        sinks=sinks or Sinks(),
+        validate=validate,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def run_to_end(trainer: Trainer) -> tuple[dict[str, Tensor], Memory]:
+    """Run a trainer with its events kept; the last weights."""
+    memory = Memory()
+    trainer.sinks = Sinks(required=[memory])
+    trainer.run()
+    return weights(trainer), memory
+
+
+# ------------------------------------------------------------------------------------------------- in other processes
+
+
+class InterruptAt:
+    """Sends this process SIGINT after a step, as Ctrl-C would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def log(self, event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def close(self) -> None:
+        pass
+
+
+def job(folder: str, data: str, steps: int, options: dict[str, Any], interrupt_at: int = 0) -> None:
+    """Take up what `folder` holds, train to `steps`, log to train.jsonl. For a process of its own."""
+    torch.set_num_threads(1)
+    world = World.join("cpu")
+    trainer = make_trainer(Path(folder), Path(data), world=world, budget=Budget(train_steps=steps), **options)
+    resumed = trainer.resume()
+    sinks: list[Sink] = []
+    if world.is_main:
+        sinks.append(JsonLines(Path(folder) / "train.jsonl", trainer.step if resumed else 0))
+        sinks.append(InterruptAt(interrupt_at))
+    trainer.sinks = Sinks(required=sinks)
+    trainer.run()
+    trainer.sinks.close()
+    if world.is_main and trainer.step == steps:
+        (Path(folder) / "done").touch()
+    world.leave()
+
+
+def job_killed_at(folder: str, data: str, steps: int, options: dict[str, Any], count: int) -> None:
+    """`job`, killed without warning before the count-th change that a checkpoint makes to the disk."""
+    left = [count]
+
+    def lethal(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    os.fsync = lethal(os.fsync)
+    os.unlink = lethal(os.unlink)
+    Path.rename = lethal(Path.rename)  # type: ignore[method-assign]
+    Path.replace = lethal(Path.replace)  # type: ignore[method-assign]
+    Path.mkdir = lethal(Path.mkdir)  # type: ignore[method-assign]
+    Path.write_text = lethal(Path.write_text)  # type: ignore[method-assign]
+    shutil.rmtree = lethal(shutil.rmtree)
+    job(folder, data, steps, options)
+
+
+def joined(rank: int, size: int, port: int, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """Run `target` as one rank, with the variables that torchrun sets."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    target(*args)
+
+
+def bad_job(folder: str, data: str, bad_rank: int) -> None:
+    """A run in which one rank's first batch has a target that makes its loss NaN. Writes what each rank was told."""
+    torch.set_num_threads(1)
+    world = World.join("cpu")
+    trainer = make_trainer(Path(folder), Path(data), world=world)
+    if world.rank == bad_rank:
+        forward = trainer.forward
+        trainer.forward = lambda *args: forward(*args) * float("nan")
+    try:
+        trainer.run()
+    except TrainError as problem:
+        (Path(folder) / f"told-{world.rank}").write_text(str(problem))
+    world.leave()
+
+
+def agree_job(folder: str) -> None:
+    """Every rank brings other numbers; writes what each came away with."""
+    world = World.join("cpu")
+    found = world.agree(100.0 + world.rank, float(world.rank == 1), 1e-17 * (world.rank + 1))
+    gathered = world.all_gather(torch.full((2, 3), float(world.rank)))
+    scattered = world.reduce_scatter(torch.arange(2.0 * world.size).repeat(3, 1).T.contiguous())
+    total = world.sum_(torch.tensor([1.0, float(world.rank)]))
+    (Path(folder) / f"agreed-{world.rank}").write_text(
+        repr((found, gathered[:, 0].tolist(), scattered[:, 0].tolist(), total.tolist(), list(world.share(10))))
+    )
+    world.leave()
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Starts processes that have torch already imported: a fork of a clean server, not of this one with its threads."""
+
+    context: Any
+
+    @staticmethod
+    def make() -> "Launcher":
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["train_jobs"])
+        return Launcher(context)
+
+    def start(self, target: Callable[..., None], *args: Any) -> BaseProcess:
+        process = self.context.Process(target=target, args=args)
+        process.start()
+        return process
+
+    def run(self, target: Callable[..., None], *args: Any) -> int:
+        """To the end, and the exit code."""
+        process = self.start(target, *args)
+        process.join(60)
+        assert process.exitcode is not None, "still running after 60 s"
+        return process.exitcode
+
+    def together(self, size: int, target: Callable[..., None], *args: Any) -> None:
+        """As `size` ranks; every one must end well."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        ranks = [self.start(joined, rank, size, port, target, args) for rank in range(size)]
+        for process in ranks:
+            process.join(60)
+        codes = [process.exitcode for process in ranks]
+        for process in ranks:
+            if process.is_alive():
+                process.kill()
+        assert codes == [0] * size, f"exit codes of the ranks: {codes}"
