@@ -194,6 +194,7 @@ prepare([sys.argv[1]], ByteTokenizer(), sys.argv[2], val=FirstDocuments(2), work
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts child processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_preparation_leaves_no_set_and_no_process(tmp_path, how):
     source, out = write_lines(tmp_path / "x.jsonl", [f"{i} word " * 150_000 for i in range(8)]), tmp_path / "out"
