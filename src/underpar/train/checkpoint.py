@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -37,8 +38,8 @@ def save_checkpoint(folder: Path, position: Position, model: dict[str, Tensor], 
     tensors = {f"model.{k}": v for k, v in model.items()} | {f"optimiser.{k}": v for k, v in optimiser.items()}
     weights = temporary / "tensors.safetensors"
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, weights)
-    state = asdict(position) | {"sha256": _sha256(weights)}
-    (temporary / "state.json").write_text(json.dumps(state))
+    state = asdict(position) | {"tensors_sha256": _sha256(weights)}
+    (temporary / "state.json").write_text(json.dumps(state | {"sha256": _seal(state)}))
     for path in (weights, temporary / "state.json", temporary):
         _flush(path)
     if final.exists():  # taken away whole: a kill while it is being deleted must not leave half of it under its name
@@ -76,9 +77,11 @@ def load_checkpoint(
     """
     try:
         state = json.loads((path / "state.json").read_text())
-        digest = state.pop("sha256")
+        if state.pop("sha256") != _seal(state):
+            raise ValueError("state.json does not match its checksum")
+        digest = state.pop("tensors_sha256")
         position = Position(**state)
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise TrainError(f"checkpoint {path} is damaged: {problem}; delete it to fall back to an older one") from None
     if fingerprint is not None and position.fingerprint != fingerprint:
         raise TrainError(
@@ -111,6 +114,10 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _seal(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -4,7 +4,7 @@ import signal
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,8 +129,12 @@ class Trainer:
         if not found:
             return False
         position, model_state, optimiser_state = load_checkpoint(found[-1], self.fingerprint)
+        wanted = dict(self.model.named_parameters())
+        odd = [n for n in sorted(wanted.keys() | model_state) if _shape(wanted, n) != _shape(model_state, n)]
+        if odd:
+            raise TrainError(f"checkpoint {found[-1]} does not fit the model: {odd[0]} differs; use another --out")
         with torch.no_grad():
-            for name, param in self.model.named_parameters():
+            for name, param in wanted.items():
                 param.copy_(model_state[name])
         self.optimisers.load_state_tensors({k: v.to(self.world.device) for k, v in optimiser_state.items()})
         self.step, self.tokens = position.step, position.tokens
@@ -353,3 +357,7 @@ class Trainer:
             world_size=self.world.size,
             paused_seconds={k: round(v, 3) for k, v in self.clock.paused_seconds.items()},
         )
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
+    return tensors[name].shape if name in tensors else None
