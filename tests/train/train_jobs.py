@@ -148,7 +148,7 @@ def job_killed_at(folder: str, data: str, steps: int, options: dict[str, Any], c
     Path.replace = lethal(Path.replace)  # type: ignore[method-assign]
     Path.mkdir = lethal(Path.mkdir)  # type: ignore[method-assign]
     Path.write_text = lethal(Path.write_text)  # type: ignore[method-assign]
-    shutil.rmtree = lethal(shutil.rmtree)
+    shutil.rmtree = lethal(shutil.rmtree)  # type: ignore[assignment]
     job(folder, data, steps, options)
 
 
