@@ -31,7 +31,7 @@ def layout(tokens: int = 4096, seed: int = 5) -> np.ndarray:
 
 
 def predictor(losses_of, window=WINDOW) -> WindowedPredictor:
-    return WindowedPredictor(losses_of, window, VOCAB, BOS, batch_tokens=2048)
+    return WindowedPredictor(losses_of, window, VOCAB, BOS)
 
 
 def bigram_logits(tokens: Tensor) -> Tensor:
@@ -201,6 +201,6 @@ def test_segments_and_sweeps_stay_affordable() -> None:
     assert flip_segment_tokens(Flat(context=1024).frozen(), 10**6) == 3 * 1024 + 1
     assert flip_segment_tokens(Sliding(context=1024, stride=64).frozen(), 10**6) == 1024 + 2 * 64 + 1
     assert flip_segment_tokens(Flat(context=1024).frozen(), 700) == 700
-    assert sweep_prefix_tokens(1024, 1024) == 64
-    assert sweep_prefix_tokens(8192, 1024) == 8
+    assert sweep_prefix_tokens(1024, 1024) == 32
+    assert sweep_prefix_tokens(8192, 1024) == 4
     assert sweep_prefix_tokens(65536, 1024) == 2
