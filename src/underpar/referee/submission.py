@@ -93,7 +93,7 @@ def submission_from_run(run: Path, *, data: Path | None = None, limit_bytes: int
         code=code if code.is_file() else None,
         claim=Claim.of(score, sizes, {"packed_sha256": packed, "device": device}),
         limit=_limit(limit_bytes, sizes.get("budget_bytes")),
-        command=f"underpar verify {run} --data {data}",
+        command=" ".join([f"underpar verify {run} --data {data}", *_limit_option(limit_bytes)]),
     )
 
 
@@ -111,6 +111,7 @@ def submission_from_files(
     parts = [f"underpar verify {artifact} --tokenizer {tokenizer} --text {text}"]
     parts += [f"--claim {' '.join(map(str, claims))}"] if claims else []
     parts += [f"--code {code}"] if code else []
+    parts += _limit_option(limit_bytes)
     limit = _limit(limit_bytes, claim.budget_bytes)
     return Submission(artifact, tokenizer, text, code, claim, limit, " ".join(parts))
 
@@ -127,6 +128,10 @@ def _limit(given: int | None, claimed: Any) -> ByteLimit:
     if isinstance(claimed, int) and not isinstance(claimed, bool) and claimed > 0:
         return ByteLimit(claimed, "the run's own budget")
     return ByteLimit()
+
+
+def _limit_option(given: int | None) -> list[str]:
+    return [] if given is None else [f"--limit-bytes {given}"]
 
 
 def _data_of(run: Path, config: dict[str, Any]) -> Path:

@@ -53,6 +53,7 @@ def verify(
     """
     limits = limits or Limits()
     subject = submission.describe()
+    subject["command"] += _options(device, seed, tolerance)
     seed = _seed_of(subject) if seed is None else seed
     code, code_problem = _code(submission.code)
     with private_folder(submission.copies()) as folder:
@@ -91,6 +92,13 @@ def write_verdict(path: Path, verdict: Verdict) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(verdict.to_json(), indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _options(device: str, seed: int | None, tolerance: float) -> str:
+    """The rest of the command that repeats a verdict."""
+    chosen = {"device": None if device == "cpu" else device, "seed": seed}
+    chosen["tolerance"] = None if tolerance == DEFAULT_TOLERANCE else repr(tolerance)
+    return "".join(f" --{name} {value}" for name, value in chosen.items() if value is not None)
 
 
 def _code(path: Path | None) -> tuple[CountedCode | None, str | None]:
