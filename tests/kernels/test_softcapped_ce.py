@@ -29,6 +29,8 @@ SHAPES = [
 
 LOSS_SLACK = 8.0
 """Observed up to 5.1: the shifted cap works with numbers up to twice as large."""
+LOSS_FLOOR = 2 * torch.finfo(torch.float32).eps
+"""A GPU's exponential and logarithm are good to two places; on a few rows plain torch can be exact by luck."""
 NARROW_GRAD_SLACK = 1.1
 """Observed 1.00: the rounding of the gradient to 16 bits hides everything else."""
 FP32_GRAD_ERROR = 2e-6
@@ -139,7 +141,7 @@ def test_kernel_parity(rows, vocab, dtype, softcap, kernel_device, assert_no_wor
     plain, plain_grad = with_gradient(reference, logits, targets, softcap, grad)
     exact, exact_grad = with_gradient(reference, logits.double(), targets, softcap, grad.double())
     assert losses.dtype == torch.float32
-    assert_no_worse(losses, plain, exact, LOSS_SLACK)
+    assert_no_worse(losses, plain, exact, LOSS_SLACK, LOSS_FLOOR)
     floor = FP32_GRAD_ERROR if dtype == torch.float32 else None
     assert_no_worse(grad_logits, plain_grad, exact_grad, NARROW_GRAD_SLACK, floor)
 
@@ -194,5 +196,5 @@ def test_real_shape_compiles_to_one_graph(softcap, cuda, assert_no_worse) -> Non
     losses, grad_logits = with_gradient(compiled, logits, targets, softcap, grad)
     plain, plain_grad = with_gradient(reference, logits, targets, softcap, grad)
     exact, exact_grad = with_gradient(reference, logits.double(), targets, softcap, grad.double())
-    assert_no_worse(losses, plain, exact, LOSS_SLACK)
+    assert_no_worse(losses, plain, exact, LOSS_SLACK, LOSS_FLOOR)
     assert_no_worse(grad_logits, plain_grad, exact_grad, NARROW_GRAD_SLACK)

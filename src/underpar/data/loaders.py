@@ -72,6 +72,11 @@ class Loader(Config):
         return self.batch_tokens // self.spans
 
     @property
+    def is_packed(self) -> bool:
+        """Whether attention restarts at documents within a row."""
+        return False
+
+    @property
     def rows_per_step(self) -> int:
         """Rows that a step can be divided into among processes and micro-batches."""
         raise NotImplementedError
@@ -118,6 +123,10 @@ class DocumentPacking(Loader):
     def check(self) -> None:
         if self.batch_tokens % self.spans:
             raise ConfigError(f"batch_tokens = {self.batch_tokens} must be a multiple of spans = {self.spans}")
+
+    @property
+    def is_packed(self) -> bool:
+        return True
 
     @property
     def rows_per_step(self) -> int:

@@ -4,7 +4,8 @@ Nothing here imports Triton: the answer is needed on machines that do not have i
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ HOPPER = (9, 0)
 
 _log = logging.getLogger("underpar.kernels")
 _said: set[tuple[str, str]] = set()
+_plain = False
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -65,8 +67,21 @@ def why_not_triton(tensor: Tensor, capability: tuple[int, int] = AMPERE) -> str 
 
 def uses_kernel(operation: str, reason: str | None) -> bool:
     """True when `reason` is None. Otherwise says once that plain torch computes `operation`, and why."""
+    if _plain:
+        return False
     if reason is None:
         say_once(operation, "Triton kernel")
         return True
     say_once(operation, f"plain torch, because {reason}")
     return False
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Inside the block every operation takes its reference: the other side of a comparison. Compiled graphs keep theirs."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before

@@ -53,7 +53,12 @@ def bench_recipe(resolved: Resolved[Recipe], world: World, *, steps: int, attent
     matmul = matmul_flops_per_second(world.device, dtype)
     copy = copy_bytes_per_second(world.device)
     with forced(attention):
-        backend = backend_for(torch.device(world.device), dtype, packed=False)
+        backend = backend_for(
+            torch.device(world.device),
+            dtype,
+            packed=config.data.loader.is_packed,
+            row_tokens=config.data.loader.seq_len,
+        )
         step = bench_step(resolved, world, steps=steps, matmul=matmul)
         window = bench_scoring(config, config.evaluate.window, world)
     loader = bench_loader(config, world)

@@ -31,13 +31,11 @@ from underpar.model.gpt import GPT
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe, registry
 from underpar.records.baselines import compressor_baselines
+from underpar.referee.counted_code import ENTRIES
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
 from underpar.train.events import JsonLines, Sink, Sinks
 from underpar.train.loop import Trainer, TrainResult
 from underpar.train.progress import ConsoleProgress
-
-COUNTED_ENTRIES = ("underpar.evaluate.load", "underpar.evaluate.score", "underpar.data.tokenizers")
-"""The modules that loading and scoring an artifact begin from; what they import is the counted code."""
 
 
 def say(text: str) -> None:
@@ -186,7 +184,17 @@ def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, con
         },
     )
     dtype = config.train.dtype(world)
-    write_json(folder.environment, describe_environment(backend_for(torch.device(world.device), dtype, packed=False)))
+    write_json(
+        folder.environment,
+        describe_environment(
+            backend_for(
+                torch.device(world.device),
+                dtype,
+                packed=config.data.loader.is_packed,
+                row_tokens=config.data.loader.seq_len,
+            )
+        ),
+    )
 
 
 def reproduction_command(resolved: Resolved[Recipe], data: Path, world: World) -> str:
@@ -230,7 +238,7 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
     _, weights, _ = load_checkpoint(found[-1], described["fingerprint"])
     with torch.device("meta"):
         roles = parameter_roles(config.model.build())
-    code = pack_source(source_closure(COUNTED_ENTRIES))
+    code = pack_source(source_closure(ENTRIES))
     folder.code.write_bytes(code)
     header = {
         "model": to_dict(config.model),

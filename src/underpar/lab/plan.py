@@ -10,10 +10,10 @@ from underpar.compress.source import pack_source, source_closure
 from underpar.core.units import format_bytes, format_count, format_seconds
 from underpar.core.world import World
 from underpar.lab.ceiling import matmul_flops_per_second
-from underpar.lab.pipeline import COUNTED_ENTRIES
 from underpar.model.cost import model_cost, on_meta
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe
+from underpar.referee.counted_code import ENTRIES
 
 TRAIN_UTILISATION = {"cuda": 0.40, "cpu": 0.30}
 """Model FLOP/s over the rate of a large matrix product, as `underpar bench` measured it; the source of predicted times."""
@@ -62,7 +62,7 @@ def make_plan(config: Recipe, world: World) -> Plan:
     roles = parameter_roles(model)
     shapes = {name: (tuple(p.shape), roles[name]) for name, p in model.named_parameters()}
     container = estimate_coded_bytes(shapes, config.pack.quantiser, config.pack.codec).container_bytes
-    code = len(pack_source(source_closure(COUNTED_ENTRIES)))
+    code = len(pack_source(source_closure(ENTRIES)))
     kind = "cpu" if world.device == "cpu" else "cuda"
     rate = matmul_flops_per_second(world.device, config.train.dtype(world)) * TRAIN_UTILISATION[kind] * world.size
     steps, seconds = _duration(config, rate / cost.train_flops_per_token)

@@ -33,4 +33,5 @@ def quickstart(r: Recipe) -> None:
     r.schedule.momentum = MomentumWarmup(start=0.85, final=0.95, steps=200)
     r.train.warmup_steps = 1
     r.pack.quantiser, r.pack.codec = RoundToNearest(bits=8), Brotli()
+    r.evaluate.batch_tokens = 2048  # small batches stay in a CPU's cache
     r.evaluate.window = Sliding(context=256, stride=128)

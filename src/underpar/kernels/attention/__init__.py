@@ -1,13 +1,14 @@
 """Causal attention over dense rows or packed documents: one entry point that picks the fastest back end it can use.
 
-| back end  | when                                             |
-|-----------|--------------------------------------------------|
-| cudnn     | dense rows, bf16/fp16, Hopper and newer          |
-| flash     | dense rows, bf16/fp16, other CUDA devices        |
-| varlen    | packed documents, bf16/fp16, CUDA                |
-| reference | everything else: float32, CPU                    |
+| back end  | when                                                                              |
+|-----------|-----------------------------------------------------------------------------------|
+| flash4    | Hopper and newer with flash-attn-4: packed documents, dense rows of 2,048 and more |
+| cudnn     | Hopper and newer: other dense rows                                                 |
+| flash     | other CUDA devices: dense rows                                                     |
+| varlen    | CUDA without flash-attn-4: packed documents                                        |
+| reference | everything else: float32, CPU                                                      |
 
-`forced(name)` pins one, for benchmarks and parity tests. Figures of the choice: LOG.md.
+`forced(name)` pins one, for benchmarks and parity tests. The figures behind the choice are in LOG.md.
 """
 
 from collections.abc import Iterator
@@ -20,11 +21,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from underpar.core.errors import ConfigError, suggest
+from underpar.kernels.attention import flash4
 from underpar.kernels.attention.ref import packed_attention_ref
 
-BACKENDS = ("cudnn", "flash", "varlen", "reference")
+BACKENDS = ("flash4", "cudnn", "flash", "varlen", "reference")
+FLASH4_FROM_TOKENS = 2048
+"""Shorter dense rows are faster in cuDNN."""
 _forced: str | None = None
-_TAKES_GROUPS = torch.torch_version.TorchVersion(torch.__version__) >= (2, 12)
+_TAKES_GROUPS = torch.__version__ >= (2, 12)  # type: ignore[operator]
 
 
 @contextmanager
@@ -40,15 +44,18 @@ def forced(name: str | None) -> Iterator[None]:
         _forced = before
 
 
-def backend_for(device: torch.device, dtype: torch.dtype, *, packed: bool) -> str:
+def backend_for(device: torch.device, dtype: torch.dtype, *, packed: bool, row_tokens: int) -> str:
     """The back end that `attention` uses for such inputs."""
     if _forced is not None:
         return _forced
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return "reference"
+    is_hopper = torch.cuda.get_device_capability(device)[0] >= 9
+    if is_hopper and flash4.IS_INSTALLED and (packed or row_tokens >= FLASH4_FROM_TOKENS):
+        return "flash4"
     if packed:
         return "varlen"
-    return "cudnn" if torch.cuda.get_device_capability(device)[0] >= 9 else "flash"
+    return "cudnn" if is_hopper else "flash"
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None, max_seqlen: int = 0) -> Tensor:
@@ -58,13 +65,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None,
     cu_seqlens: (S + 1,) int32, with B = 1: attention stays inside each segment; `max_seqlen` bounds their length.
     Returns (B, T, H, D).
     """
-    backend = backend_for(q.device, q.dtype, packed=cu_seqlens is not None)
+    backend = backend_for(q.device, q.dtype, packed=cu_seqlens is not None, row_tokens=q.shape[1])
     grouped = q.shape[2] != k.shape[2]
     if cu_seqlens is None:
         return _dense(q, k, v, backend, grouped)
-    if backend != "varlen":
-        return packed_attention_ref(q, k, v, cu_seqlens)
-    return _packed(q[0], k[0], v[0], cu_seqlens, max_seqlen, grouped).unsqueeze(0)
+    if backend == "flash4":
+        return flash4.flash4_attention(q[0], k[0], v[0], cu_seqlens, max_seqlen).unsqueeze(0)
+    if backend == "varlen":
+        return _packed(q[0], k[0], v[0], cu_seqlens, max_seqlen, grouped).unsqueeze(0)
+    return packed_attention_ref(q, k, v, cu_seqlens)
 
 
 def _packed(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, grouped: bool) -> Tensor:
@@ -82,6 +91,8 @@ def _packed(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, backend: str, grouped: bool) -> Tensor:
+    if backend == "flash4":
+        return flash4.flash4_attention(q, k, v, None, 0)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if backend == "reference":
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
