@@ -1,0 +1,90 @@
+"""The components that take the exam. A new one joins with one line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from support import BOS, tiny_config
+from underpar.data.context import Context, packed_context, row_context
+from underpar.model.gpt import GPTConfig
+from underpar.model.plan import Straight, UNet
+from underpar.nn.attention import Attention
+from underpar.nn.embeddings import Embedding, TiedHead, UntiedHead
+from underpar.nn.mlp import MLP, LeakyReluSquared, ReluSquared
+from underpar.nn.residual import InputMix, StreamOnly
+from underpar.nn.rope import Rope
+
+ContextOf = Callable[[Tensor], Context]
+
+
+def rows(tokens: Tensor) -> Context:
+    """Attention sees the whole row."""
+    return row_context(tokens, BOS)
+
+
+def packed(tokens: Tensor) -> Context:
+    """Attention restarts at every document and every 16 tokens."""
+    return packed_context(tokens, BOS, max_seqlen=16)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component, put into the tiny model in place of what is there."""
+
+    name: str
+    fields: dict[str, object]
+    context_of: ContextOf = rows
+    starts_as_nothing: bool = True
+    """Whether a fresh model's blocks add nothing to the stream."""
+
+    def config(self, num_layers: int = 2) -> GPTConfig:
+        """`num_layers` counts where the component does not set its own."""
+        config = tiny_config()
+        config.num_layers = num_layers
+        for field, value in self.fields.items():
+            setattr(config, field, value)
+        return config.frozen()
+
+    def context(self, tokens: Tensor) -> Context:
+        return self.context_of(tokens)
+
+    @property
+    def is_packed(self) -> bool:
+        return self.context_of is packed
+
+
+COMPONENTS = [
+    Component("relu-squared", {"mlp": MLP(activation=ReluSquared())}),
+    Component("leaky-relu-squared", {"mlp": MLP(activation=LeakyReluSquared(negative_slope=0.5))}),
+    Component("mlp-ratio-3", {"mlp": MLP(ratio=3.0)}),
+    Component("mlp-odd-width", {"mlp": MLP(ratio=1.6)}),
+    Component("grouped-query-attention", {"attention": Attention(num_heads=4, num_kv_heads=2)}),
+    Component("multi-query-attention", {"attention": Attention(num_heads=4, num_kv_heads=1)}),
+    Component("multi-head-attention", {"attention": Attention(num_heads=4, num_kv_heads=4)}),
+    Component("rope-full", {"attention": Attention(num_heads=2, num_kv_heads=1, rope=Rope())}),
+    Component("rope-partial", {"attention": Attention(num_heads=2, num_kv_heads=1, rope=Rope(dims=4))}),
+    Component("qk-gain-5", {"attention": Attention(num_heads=4, num_kv_heads=2, qk_gain_init=5.0)}),
+    Component("input-mix", {"residual": InputMix()}),
+    Component("stream-only", {"residual": StreamOnly()}),
+    Component("u-net-even", {"topology": UNet(), "num_layers": 4}),
+    Component("u-net-odd", {"topology": UNet(), "num_layers": 3}),
+    Component("straight", {"topology": Straight(), "num_layers": 3}),
+    Component("one-layer", {"num_layers": 1}),
+    Component("tied-head", {"head": TiedHead(softcap=15.0)}),
+    Component("untied-head", {"head": UntiedHead()}),
+    Component("embedding-bfloat16", {"embedding": Embedding(init_std=0.05, param_dtype="bfloat16")}),
+    Component("embedding-float32", {"embedding": Embedding(init_std=0.05, param_dtype="float32")}),
+    Component("packed-documents", {}, packed),
+    Component("packed-u-net-leaky", {"num_layers": 3, "mlp": MLP(activation=LeakyReluSquared())}, packed),
+    Component("packed-partial-rope", {"attention": Attention(num_heads=2, num_kv_heads=1, rope=Rope(dims=4))}, packed),
+]
+
+
+def example(seed: int = 0, length: int = 40) -> tuple[Tensor, Tensor]:
+    """One row (1, length) of three documents, the middle one from 12 to 33; and its targets."""
+    generator = torch.Generator().manual_seed(seed)
+    stream = torch.randint(2, 64, (1, length + 1), generator=generator)
+    stream[0, [0, 12, 33]] = BOS
+    return stream[:, :-1].clone(), stream[:, 1:].clone()

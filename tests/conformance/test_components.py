@@ -1,0 +1,185 @@
+"""The one exam that every component takes. Components are listed in components.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from components import COMPONENTS, Component, example
+from torch.utils.flop_counter import FlopCounterMode
+
+from support import BOS, busy, seeded
+from underpar.compress.codecs import Zlib
+from underpar.compress.quantise import RoundToNearest, dequantise, quantise
+from underpar.compress.writer import write_artifact
+from underpar.core.config import fingerprint, from_dict, to_dict
+from underpar.core.world import World
+from underpar.evaluate.load import load_model
+from underpar.evaluate.windows import Flat
+from underpar.model.cost import model_cost
+from underpar.model.gpt import GPT, GPTConfig
+from underpar.model.plan import Pop, Push, Run
+from underpar.nn.module import parameter_roles
+from underpar.nn.norm import rms_norm
+from underpar.optim.adam import Adam
+from underpar.optim.partition import Optim
+
+
+@pytest.fixture(params=COMPONENTS, ids=lambda c: c.name)
+def component(request: pytest.FixtureRequest) -> Component:
+    return request.param
+
+
+def losses(model: GPT, component: Component, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(tokens, targets, component.context(tokens))
+
+
+def test_the_future_never_moves_a_past_loss(component: Component) -> None:
+    model = busy(component.config())
+    tokens, targets = example()
+    before = losses(model, component, tokens, targets)
+    for edit in (5, 20, 39):
+        edited, other_targets = tokens.clone(), targets.clone()
+        edited[0, edit:] = torch.where(tokens[0, edit:] == BOS, BOS, (tokens[0, edit:] + 7) % 61 + 2)
+        other_targets[0, edit:] = edited.roll(-1, 1)[0, edit:]
+        after = losses(model, component, edited, other_targets)
+        assert torch.equal(after[0, :edit], before[0, :edit])
+        assert not torch.equal(after[0, edit:], before[0, edit:])
+
+
+def test_the_past_matters_to_the_next_token(component: Component) -> None:
+    """Else causality would hold for want of any connection."""
+    model = busy(component.config())
+    tokens, targets = example()
+    edited = tokens.clone()
+    edited[0, 14] = tokens[0, 14] % 60 + 3
+    change = (losses(model, component, edited, targets) - losses(model, component, tokens, targets)).abs()
+    assert float(change[0, 15]) > 1e-4
+
+
+def test_packed_documents_do_not_touch_each_other(component: Component) -> None:
+    model = busy(component.config())
+    tokens, targets = example()
+    edited = tokens.clone()
+    edited[0, 1:12] = (tokens[0, 1:12] + 5) % 60 + 2
+    before, after = losses(model, component, tokens, targets), losses(model, component, edited, targets)
+    if component.is_packed:
+        assert torch.equal(after[0, 12:], before[0, 12:])
+        alone = losses(model, component, tokens[:, 12:28], targets[:, 12:28])
+        torch.testing.assert_close(alone[0], before[0, 12:28], rtol=1e-5, atol=1e-5)  # rotations start elsewhere
+    else:
+        assert not torch.equal(after[0, 12:], before[0, 12:])  # rows attend across documents, and say so
+
+
+def test_blocks_start_as_nothing(component: Component) -> None:
+    if not component.starts_as_nothing:
+        pytest.skip("does not claim to start as nothing")
+    model = seeded(component.config())
+    tokens, _ = example()
+    x = x0 = rms_norm(model.embedding(tokens, torch.float32))
+    saved = []
+    for step in model.plan:
+        match step:
+            case Run(layer):
+                x = model.blocks[layer].residual(x, x0)  # type: ignore[operator,union-attr]
+            case Push():
+                saved.append(x)
+            case Pop():
+                x = x + saved.pop()
+    with torch.no_grad():
+        assert torch.equal(model.hidden(tokens, component.context(tokens)), rms_norm(x))
+
+
+def test_parameters_and_flops_are_as_predicted(component: Component) -> None:
+    config = component.config()
+    model = seeded(config)
+    tokens, targets = example(length=48)
+    cost = model_cost(config, 48)
+    assert sum(p.numel() for p in model.parameters()) == cost.params == sum(cost.params_by_role.values())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(tokens, targets, component.context(tokens))
+    products = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "attention" not in str(op))
+    runs = sum(isinstance(step, Run) for step in model.plan)
+    attention = runs * sum(2 * 2 * config.model_dim * (position + 1) for position in range(48))  # scores, and their use
+    assert products + attention == cost.forward_flops_per_token * 48
+
+
+def test_every_parameter_gets_a_finite_gradient_in_bfloat16(component: Component) -> None:
+    model = busy(component.config())
+    model.compute_dtype = torch.bfloat16
+    tokens, targets = example()
+    model(tokens, targets, component.context(tokens)).mean().backward()
+    for name, param in model.named_parameters():
+        assert param.grad is not None, name
+        assert torch.isfinite(param.grad).all(), name
+        assert param.grad.any(), name
+
+
+def test_bfloat16_is_close_to_float32(component: Component) -> None:
+    model = busy(component.config())
+    tokens, targets = example()
+    exact = losses(model, component, tokens, targets)
+    model.compute_dtype = torch.bfloat16
+    found = losses(model, component, tokens, targets)
+    assert found.dtype == torch.float32
+    assert float((found - exact).abs().mean()) < 0.05  # 8 bits: 0.008 to 0.017 seen
+
+
+def test_compiled_equals_eager(component: Component) -> None:
+    torch._dynamo.reset()
+    model = busy(component.config(num_layers=1))  # tracing takes a second a layer
+    tokens, targets = example()
+    context = component.context(tokens)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)
+    for run in (model, compiled):
+        model.zero_grad()
+        run(tokens, targets, context).mean().backward()
+        if run is model:
+            wanted = losses(model, component, tokens, targets), [p.grad.clone() for p in model.parameters()]  # type: ignore[union-attr]
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(tokens, targets, context), wanted[0], rtol=1e-5, atol=1e-5)
+    for param, grad in zip(model.parameters(), wanted[1], strict=True):
+        assert param.grad is not None
+        torch.testing.assert_close(param.grad, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_packed_and_loaded_gives_the_logits_of_what_was_quantised(component: Component, tmp_path: Path) -> None:
+    config = component.config()
+    model = busy(config)
+    roles = parameter_roles(model)
+    encoded = quantise({n: (p, roles[n]) for n, p in model.named_parameters()}, RoundToNearest(bits=6))
+    header = {"model": to_dict(config), "window": to_dict(Flat(context=64).frozen()), "tokenizer": {"name": "none"}}
+    write_artifact(tmp_path / "tiny.upar", header, encoded, Zlib())
+    loaded = load_model(tmp_path / "tiny.upar").model
+    twin = seeded(config, seed=7)
+    with torch.no_grad():
+        for name, value in dequantise(encoded).items():
+            dict(twin.named_parameters())[name].copy_(value)
+        tokens, _ = example()
+        context = component.context(tokens)
+        found, wanted = loaded.logits(tokens, context), twin.logits(tokens, context)
+        original = model.logits(tokens, context)
+    assert torch.equal(found, wanted)
+    assert not torch.equal(found, original)  # 6 bits do lose something
+
+
+def test_config_rebuilds_the_same_model_from_json(component: Component) -> None:
+    config = component.config()
+    again = from_dict(json.loads(json.dumps(to_dict(config))), GPTConfig)
+    assert (again, fingerprint(again)) == (config, fingerprint(config))
+    first, second = seeded(config), seeded(again)
+    assert first.plan == second.plan
+    pairs = zip(first.named_parameters(), second.named_parameters(), strict=True)
+    assert all(a == b and torch.equal(p, q) and p.dtype == q.dtype for (a, p), (b, q) in pairs)
+
+
+def test_every_role_has_an_optimiser(component: Component) -> None:
+    model = seeded(component.config())
+    optim = Optim(head=Adam(lr=0.008) if "head.projection.weight" in parameter_roles(model) else None)
+    groups = optim.build(model, World()).groups
+    assert sum(len(group.params) for _, group in groups.values()) == len(list(model.parameters()))
+
+
+def test_names_are_unique() -> None:
+    assert len({c.name for c in COMPONENTS}) == len(COMPONENTS)
