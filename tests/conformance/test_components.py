@@ -82,7 +82,7 @@ def test_blocks_start_as_nothing(component: Component) -> None:
     for step in model.plan:
         match step:
             case Run(layer):
-                x = model.blocks[layer].residual(x, x0)  # type: ignore[operator,union-attr]
+                x = model.blocks[layer].residual(x, x0)  # type: ignore[operator]
             case Push():
                 saved.append(x)
             case Pop():
