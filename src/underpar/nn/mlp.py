@@ -1,8 +1,6 @@
 """The feed-forward part of a block, and its activations."""
 
-from typing import Annotated
-
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
