@@ -1,6 +1,6 @@
 """Is the fast path the same mathematics? Trains one recipe from one seed several ways and compares the losses, step by step.
 
-    python benchmarks/same_mathematics.py golf/baseline --data data/corpus_sp1024 --steps 200 --out benchmarks/results/same.json
+    python benchmarks/same_mathematics.py golf/baseline --track golf-mini --data data/corpus_sp1024 --out benchmarks/results/same.json
 
 Ways: `fast` (kernels, compiled), `fast again` (its run-to-run noise), `plain` (every operation's reference in plain torch, not
 compiled, attention by torch's own choice of FlashAttention-2). The fast path passes when its distance from plain is no larger
@@ -62,12 +62,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--track")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     overrides = [f"budget.train_steps={args.steps * 100}", "budget.train_seconds=None"]
-    config = registry.resolve(args.recipe, overrides=overrides).config
-    reseeded = registry.resolve(args.recipe, overrides=[*overrides, f"seed={config.seed + 1}"]).config
+    config = registry.resolve(args.recipe, track=args.track, overrides=overrides).config
+    reseeded = registry.resolve(args.recipe, track=args.track, overrides=[*overrides, f"seed={config.seed + 1}"]).config
     world = World.join()
     flash = forced("flash") if world.device != "cpu" else contextlib.nullcontext()
     curves = {

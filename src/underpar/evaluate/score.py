@@ -20,6 +20,10 @@ LossFunction = Callable[[Tensor, Tensor, Context], Tensor]
 """(B, T) int64 tokens, (B, T) int64 targets, their context -> (B, T) float32 nats."""
 
 
+ROUNDING_NATS = 1e-5
+"""A certain token may come out this far below zero: two roundings of a float32 logarithm near the soft-cap. Counted as zero."""
+
+
 @dataclass(frozen=True)
 class Score:
     """What a predictor costs on a text. bits and bytes are kept; the ratio is computed."""
@@ -135,9 +139,10 @@ def _check_ledger(charges: np.ndarray, counts: np.ndarray) -> None:
             f"{len(wrong)} of {len(counts)} tokens were not scored exactly once; the first is {wrong[0]}, "
             f"scored {counts[wrong[0]]} times"
         )
-    bad = np.flatnonzero(~(np.isfinite(charges) & (charges >= 0)))
+    bad = np.flatnonzero(~(np.isfinite(charges) & (charges >= -ROUNDING_NATS)))
     if len(bad):
         raise ScoreError(f"token {bad[0]} costs {charges[bad[0]]} nats; a charge must be finite and not negative")
+    np.maximum(charges, 0.0, out=charges)
 
 
 def _add_up(charges: np.ndarray, stream: ValStream, seconds: float) -> Score:

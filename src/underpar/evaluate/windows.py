@@ -1,10 +1,14 @@
 """Which positions a forward pass sees, and which of them it scores."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from underpar.core.config import Config, PositiveInt, config
+from underpar.core.config import Config, PositiveInt, Range, config
 from underpar.core.errors import ConfigError
+
+
+ContextTokens = Annotated[int, Range(at_least=1, at_most=1 << 20)]
+"""Bounded, because an artifact names its window and a score allocates by it."""
 
 
 class Span(NamedTuple):
@@ -21,7 +25,7 @@ class Span(NamedTuple):
 class Window(Config):
     """How the held-out stream is cut into forward passes. Every target is scored exactly once, tails included."""
 
-    context: PositiveInt
+    context: ContextTokens
 
     def spans(self, targets: int) -> Iterator[Span]:
         """Spans in stream order for a stream with `targets` predictable tokens."""
@@ -32,7 +36,7 @@ class Window(Config):
 class Flat(Window):
     """Rows of `context` tokens side by side: one pass over the text; a token has 0 to context - 1 tokens of history."""
 
-    context: PositiveInt = 1024
+    context: ContextTokens = 1024
 
     def spans(self, targets: int) -> Iterator[Span]:
         for start in range(0, targets, self.context):
@@ -46,7 +50,7 @@ class Sliding(Window):
     be short. Costs about context / stride passes over the text. Source: golf PR #1530 (the rule that scores each once).
     """
 
-    context: PositiveInt = 1024
+    context: ContextTokens = 1024
     stride: PositiveInt = 64
 
     def check(self) -> None:

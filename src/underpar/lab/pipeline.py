@@ -22,7 +22,7 @@ from underpar.data.sample import prepare_sample
 from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.load import load_model
-from underpar.evaluate.score import score
+from underpar.evaluate.score import Score, score
 from underpar.kernels.attention import backend_for
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import RunFolder, read_json, write_json
@@ -265,7 +265,9 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
 # ------------------------------------------------------------------------------------------------- score
 
 
-def score_artifact(artifact: Path, data: Path, world: World, batch_tokens: int = 65_536) -> tuple[dict[str, Any], Any]:
+def score_artifact(
+    artifact: Path, data: Path, world: World, batch_tokens: int | None = None
+) -> tuple[dict[str, Any], Score]:
     """Load the artifact and score the held-out split of `data` with the artifact's own window.
 
     Returns (what score.json holds, the Score). Raises DataError when the tokens were made by another tokenizer.
@@ -280,6 +282,8 @@ def score_artifact(artifact: Path, data: Path, world: World, batch_tokens: int =
     if world.device != "cpu":
         model = torch.compile(loaded.model, dynamic=False, fullgraph=True)
     stream = load_validation(data)
+    if batch_tokens is None:  # a CPU is fastest with batches that stay in its cache
+        batch_tokens = 2048 if world.device == "cpu" else 65_536
     result = score(
         model, stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,
         progress=_score_progress() if world.is_main else None,

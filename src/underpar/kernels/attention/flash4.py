@@ -4,6 +4,7 @@ The package traces neither under torch.compile nor without a GPU; as an opaque c
 backward, it does. Optional: `pip install underpar[fast]`. Source: T. Dao et al., FlashAttention-3 and -4.
 """
 
+import warnings
 from importlib.util import find_spec
 
 import torch
@@ -22,6 +23,7 @@ def flash4_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None,
 def _forward(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None, max_seqlen: int) -> tuple[Tensor, Tensor]:
     from flash_attn.cute.interface import _flash_attn_fwd
 
+    warnings.filterwarnings("ignore", message="Argument aux_data")  # the package's own, at every compilation
     out, lse, *_ = _flash_attn_fwd(q, k, v, **_segments(cu_seqlens, max_seqlen), causal=True, return_lse=True)
     return out, lse
 
