@@ -1,0 +1,160 @@
+"""Every stage of a run, on real text, and what it leaves behind."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from underpar.cli import main
+from underpar.core.errors import DataError
+from underpar.core.world import World
+from underpar.lab import pipeline
+from underpar.lab.files import RunFolder
+from underpar.recipes import registry
+from underpar.records.logs import FinalRoundtripExact, Seed, TotalSize, TrainStep, Validation, read_log
+
+from .conftest import Finished, overrides
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def test_every_stage_leaves_its_files(finished: Finished) -> None:
+    folder = finished.folders[0]
+    for name in (
+        "config",
+        "environment",
+        "events",
+        "log",
+        "trace",
+        "train",
+        "artifact",
+        "artifact_info",
+        "code",
+        "score",
+    ):
+        assert getattr(folder, name).exists(), name
+    assert read(folder.verdict)["verdict"] == "valid"
+    page = (finished.home / finished.printed["report"]).read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+
+
+def test_the_printed_figures_are_those_of_the_files(finished: Finished) -> None:
+    for folder, summary in zip(finished.folders, finished.printed["runs"], strict=True):
+        score, info = read(folder.score), read(folder.artifact_info)
+        assert summary["bpb"] == score["bpb"] == score["bits"] / score["bytes"]
+        assert info["container_bytes"] == folder.artifact.stat().st_size
+        assert info["code_bytes"] == folder.code.stat().st_size
+        assert summary["artifact_bytes"] == info["container_bytes"] + info["code_bytes"]
+        documents = np.load(folder.documents)
+        assert documents["bits"].sum() == pytest.approx(score["bits"], rel=1e-12)
+        assert documents["bytes"].sum() == score["bytes"]
+
+
+def test_the_log_has_the_published_lines_with_the_same_figures(finished: Finished) -> None:
+    folder = finished.folders[1]
+    log, score, info = read_log(folder.log), read(folder.score), read(folder.artifact_info)
+    assert log.seed == 2
+    assert [type(line) for line in log.lines].count(Seed) == 1
+    assert log.last(TrainStep).step == 10  # the first ten steps, then every tenth
+    assert log.last(Validation).step == 6  # the last step is scored, not validated
+    assert log.last(TotalSize).total_bytes == info["artifact_bytes"]
+    assert log.last(FinalRoundtripExact).val_bpb == pytest.approx(score["bpb"], abs=5e-9)
+
+
+def test_the_trace_holds_what_was_consumed(finished: Finished) -> None:
+    trace = read(finished.folders[0].trace)
+    rates = [value for _, value in trace["optim.matrix.lr"]]
+    assert rates[0] == 0.02 * 1.0 or rates[0] > rates[-1]
+    assert trace["train.batch_tokens"] == [[1, 512]]
+
+
+def test_several_seeds_make_a_record_that_reads_back(finished: Finished) -> None:
+    from underpar.records import read_record
+
+    record = read_record(finished.home / finished.printed["record"])
+    assert set(record.submission["seed_results"]) == {"1", "2"}
+
+
+def test_the_reproduction_command_reproduces(finished: Finished) -> None:
+    command = read(finished.folders[0].config)["command"]
+    words = [word.strip("'") for word in command.split()]
+    assert words[:3] == ["underpar", "run", "quickstart"]
+    texts = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    seed = words[words.index("--seeds") + 1]
+    resolved = registry.resolve("quickstart", overrides=[*texts, f"seed={seed}"])
+    assert resolved.fingerprint == read(finished.folders[0].config)["fingerprint"]
+
+
+def test_pack_and_score_alone_give_the_same_again(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished.folders[0]
+    before, score = folder.artifact.read_bytes(), read(folder.score)
+    data = finished.home / "data" / "sample_byte260"
+    assert main(["score", str(folder.artifact), "--data", str(data), "--json", "--device", "cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)["bits"] == pytest.approx(score["bits"], rel=1e-6)
+    assert folder.artifact.read_bytes() == before
+
+
+def test_the_counted_source_alone_can_load_and_score(finished: Finished, tmp_path: Path) -> None:
+    """Unpacked beside nothing else of underpar, in an isolated interpreter, it gives the run's own bits."""
+    folder = finished.folders[0]
+    with tarfile.open(folder.code) as archive:
+        archive.extractall(tmp_path, filter="data")
+    script = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import underpar.evaluate.load as load, underpar.evaluate.score as score
+from underpar.data.validation import load_validation
+assert load.__file__.startswith({str(tmp_path)!r}), load.__file__
+found = load.load_model(__import__("pathlib").Path({str(folder.artifact)!r}))
+stream = load_validation({str(finished.home / "data" / "sample_byte260")!r})
+print(score.score(found.model, stream, found.window, bos_id=1, batch_tokens=2048).bits)
+print(sorted(n for n in sys.modules if n.startswith(("underpar.train", "underpar.recipes", "underpar.lab"))))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    bits, loaded = done.stdout.splitlines()
+    assert float(bits) == pytest.approx(read(folder.score)["bits"], rel=1e-6)
+    assert loaded == "[]"
+
+
+def test_tokens_of_another_vocabulary_are_refused(finished: Finished) -> None:
+    resolved = registry.resolve("golf/baseline")
+    with pytest.raises(DataError, match="vocabulary of 260"):
+        pipeline.find_data(resolved, finished.home / "data" / "sample_byte260", World())
+
+
+def test_a_recipe_without_data_says_how_to_make_it() -> None:
+    with pytest.raises(DataError, match="underpar data prepare"):
+        pipeline.find_data(registry.resolve("golf/baseline"), None, World())
+
+
+def test_an_artifact_over_its_budget_is_refused_with_advice(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(finished.folders[0].path, copy.path)
+    config = read(copy.config)
+    config["config"]["budget"]["artifact_bytes"] = 40_000
+    config["data"] = str(finished.home / config["data"])
+    copy.config.write_text(json.dumps(config))
+    assert main(["pack", str(copy.path)]) == 2
+    message = capsys.readouterr().err
+    assert "limit 40,000" in message
+    assert "Largest:" in message
+
+
+def test_a_second_run_goes_on_from_the_finished_checkpoint(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished.home)
+    before = read(finished.folders[0].train)
+    assert main(["train", "quickstart", *overrides(), "--seed", "1", "--json", "--device", "cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == before["steps"] == 12
