@@ -1,6 +1,6 @@
 """Is the fast path the same mathematics? Trains one recipe from one seed several ways and compares the losses, step by step.
 
-    python benchmarks/same_mathematics.py golf/baseline --track golf-mini --data data/corpus_sp1024 --out benchmarks/results/same.json
+    python benchmarks/same_mathematics.py golf/baseline --track golf-mini --data data/corpus_sp1024 --out same.json
 
 Ways: `fast` (kernels, compiled), `fast again` (its run-to-run noise), `plain` (every operation's reference in plain torch, not
 compiled, attention by torch's own choice of FlashAttention-2). The fast path passes when its distance from plain is no larger

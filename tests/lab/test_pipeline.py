@@ -151,10 +151,12 @@ def test_an_artifact_over_its_budget_is_refused_with_advice(
     assert "Largest:" in message
 
 
-def test_a_second_run_goes_on_from_the_finished_checkpoint(
+def test_a_finished_training_is_not_repeated(
     finished: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(finished.home)
-    before = read(finished.folders[0].train)
+    before, events = read(finished.folders[0].train), finished.folders[0].events.read_bytes()
     assert main(["train", "quickstart", *overrides(), "--seed", "1", "--json", "--device", "cpu"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == before["steps"] == 12
+    assert read(finished.folders[0].train) == before
+    assert finished.folders[0].events.read_bytes() == events

@@ -1,5 +1,6 @@
 """One recipe, stage by stage: data, train, pack, score, verify, record, report. Each stage reads and writes files only."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -104,7 +105,8 @@ def train(
     tokenizer = load_tokenizer(data)
     if world.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
-        _describe_run(resolved, folder, data, config, world)
+        if not resume:
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
     world.barrier()
     model = build_model(config, world)
     trainer = Trainer(
@@ -123,6 +125,12 @@ def train(
         validate=_validator(config, data, world) if config.train.validate_every_steps else None,
     )
     resumed = resume and trainer.resume()
+    if resumed and trainer.is_finished and folder.train.exists():
+        if world.is_main:
+            say(f"{folder.path}: already trained, {trainer.step:,} steps; --fresh trains again")
+        return TrainResult(**read_json(folder.train, "underpar train"))
+    if world.is_main:
+        _describe_run(resolved, folder, data, config, world)
     trainer.sinks = _sinks(resolved, folder, world, trainer, sinks, resumed)
     try:
         result = trainer.run()

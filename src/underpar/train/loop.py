@@ -144,6 +144,11 @@ class Trainer:
         self.trace = EffectTrace(position.trace)
         return True
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether a resumed run has nothing left of its budget."""
+        return self._limit_reached(self.clock.elapsed) is not None
+
     def run(self) -> TrainResult:
         """Train to the end of the budget, or to an interrupt. Raises TrainError on a non-finite loss."""
         self._warm_up()
@@ -171,8 +176,8 @@ class Trainer:
                 self._step_ms.append((time.perf_counter() - began) * 1e3)
                 reason = "interrupted" if interrupted else self._limit_reached(seconds)
                 if reason is None and due:
+                    self._drain()
                     with self.clock.pause("checkpoint"):
-                        self._drain()
                         self._checkpoint()
                     last_checkpoint = time.perf_counter()
                 every = self.training.validate_every_steps
@@ -297,8 +302,8 @@ class Trainer:
     def _run_validation(self) -> None:
         if self.validate is None:
             return
+        self._drain()  # what is still on the device is training, and on the clock
         with self.clock.pause("validation"):
-            self._drain()
             loss, bpb = self.validate(self.model)
         self.sinks.log({
             "event": "validation", "step": self.step, "loss_nats": loss, "bpb": bpb,
