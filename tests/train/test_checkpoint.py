@@ -96,7 +96,7 @@ def test_a_state_that_was_edited_is_damage(tmp_path: Path, change: dict[str, obj
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="was made by configuration print, this is other; use another --out"):
+    with pytest.raises(TrainError, match="was made by configuration print, this is other; --fresh"):
         load_checkpoint(save(tmp_path, 5), "other")
 
 

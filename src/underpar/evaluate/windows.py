@@ -6,7 +6,6 @@ from typing import Annotated, NamedTuple
 from underpar.core.config import Config, PositiveInt, Range, config
 from underpar.core.errors import ConfigError
 
-
 ContextTokens = Annotated[int, Range(at_least=1, at_most=1 << 20)]
 """Bounded, because an artifact names its window and a score allocates by it."""
 

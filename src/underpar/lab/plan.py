@@ -46,7 +46,8 @@ class Plan:
         lines = [
             f"parameters   {self.params:,} ({roles})",
             f"FLOPs/token  {self.train_flops_per_token / 1e6:,.1f} M in training",
-            f"artifact     about {format_bytes(self.artifact_bytes)}: container {self.container_bytes:,} + code {self.code_bytes:,}",
+            f"artifact     about {format_bytes(self.artifact_bytes)}: "
+            f"container {self.container_bytes:,} + code {self.code_bytes:,}",
             f"memory       about {format_bytes(self.train_memory_bytes)} on each device in training",
             f"training     about {self.train_steps:,} steps, {format_count(self.train_tokens)} tokens, "
             f"{format_seconds(self.train_seconds)}, {self.train_flops:.3g} FLOPs on this {self.device}",

@@ -85,7 +85,8 @@ def load_checkpoint(
         raise TrainError(f"checkpoint {path} is damaged: {problem}; delete it to fall back to an older one") from None
     if fingerprint is not None and position.fingerprint != fingerprint:
         raise TrainError(
-            f"checkpoint {path} was made by configuration {position.fingerprint}, this is {fingerprint}; --fresh starts over, or use another --out"
+            f"checkpoint {path} was made by configuration {position.fingerprint}, this is {fingerprint}; "
+            "--fresh starts over, or use another --out"
         )
     weights = path / "tensors.safetensors"
     if not weights.exists() or _sha256(weights) != digest:
