@@ -64,6 +64,7 @@ def test_the_log_has_the_published_lines_with_the_same_figures(finished: Finishe
     assert log.last(TrainStep).step == 10  # the first ten steps, then every tenth
     assert log.last(Validation).step == 6  # the last step is scored, not validated
     assert log.last(TotalSize).total_bytes == info["artifact_bytes"]
+    assert log.last(TotalSize).label == "int8+brotli"
     assert log.last(FinalRoundtripExact).val_bpb == pytest.approx(score["bpb"], abs=5e-9)
 
 

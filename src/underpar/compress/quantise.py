@@ -33,6 +33,11 @@ ROWS_AT_ONCE = 1 << 22
 class Quantiser(Config):
     """Base of the quantisers."""
 
+    @property
+    def label(self) -> str:
+        """The word that published log lines use: 'int8'."""
+        raise NotImplementedError
+
     def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
         """One tensor, on the CPU and detached."""
         raise NotImplementedError
@@ -139,6 +144,10 @@ class Int8PerRow(Quantiser):
     quantile: Fraction = 0.9999984
     passthrough_elements: NonNegativeInt = 65_536
 
+    @property
+    def label(self) -> str:
+        return "int8"
+
     def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
         if not tensor.is_floating_point():
             return keep(name, tensor, role, tensor.dtype)
@@ -220,6 +229,10 @@ class RoundToNearest(Quantiser):
     head: Precision | None = None
     gate: Precision | None = None
     passthrough_elements: NonNegativeInt = 1_024
+
+    @property
+    def label(self) -> str:
+        return f"int{self.bits}"
 
     def precision(self, role: Role) -> Precision:
         """How tensors of this role are stored when they are large enough."""

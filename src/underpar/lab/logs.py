@@ -5,6 +5,7 @@ from typing import Any
 
 from underpar.core.budget import Budget
 from underpar.evaluate.windows import Sliding, Window
+from underpar.recipes.base import Packing
 from underpar.records import logs
 from underpar.train.events import Event
 
@@ -76,9 +77,14 @@ class PublishedLog:
         """Nothing is held open."""
 
 
-def append_sizes(path: Path, info: dict[str, Any]) -> None:
+def append_memory(path: Path, allocated_bytes: int, reserved_bytes: int) -> None:
+    """The device-memory line."""
+    _append(path, (logs.PeakMemory(allocated_bytes >> 20, reserved_bytes >> 20),))
+
+
+def append_sizes(path: Path, info: dict[str, Any], packing: Packing) -> None:
     """The size lines, from the packer's figures."""
-    label = f"{info['quantiser']}+{info['codec']}"
+    label = f"{packing.quantiser.label}+{packing.codec.name}"
     lines = (
         logs.SerializedModel(label, info["container_bytes"]),
         logs.CodeSize(info["code_bytes"]),
@@ -87,10 +93,10 @@ def append_sizes(path: Path, info: dict[str, Any]) -> None:
     _append(path, lines)
 
 
-def append_score(path: Path, score: dict[str, Any], window: Window, info: dict[str, Any]) -> None:
+def append_score(path: Path, score: dict[str, Any], window: Window, packing: Packing) -> None:
     """The final score lines of the packed and re-loaded model."""
     loss, bpb, milliseconds = score["loss_nats"], score["bpb"], round(score["eval_seconds"] * 1e3)
-    tag = f"{info['quantiser']}_{info['codec']}"
+    tag = f"{packing.quantiser.label}_{packing.codec.name}"
     final: tuple[logs.LogLine, ...] = (
         logs.FinalRoundtrip(tag, loss, bpb, milliseconds),
         logs.FinalRoundtripExact(tag, loss, bpb),

@@ -27,7 +27,7 @@ from underpar.evaluate.score import Score, score
 from underpar.kernels.attention import backend_for
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import RunFolder, read_json, write_json
-from underpar.lab.logs import PublishedLog, append_score, append_sizes
+from underpar.lab.logs import PublishedLog, append_memory, append_score, append_sizes
 from underpar.model.gpt import GPT
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe, registry
@@ -139,6 +139,8 @@ def train(
     if world.is_main:
         write_json(folder.trace, trainer.trace.changes)
         write_json(folder.train, result.to_json())
+        if result.peak_memory_bytes is not None:
+            append_memory(folder.log, result.peak_memory_bytes, torch.cuda.max_memory_reserved())
     if result.stop_reason == "interrupted":
         raise TrainError(
             f"interrupted at step {result.steps}; a checkpoint is in {folder.checkpoints}, the same command goes on"
@@ -266,7 +268,7 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
     )
     info = result.to_json()
     write_json(folder.artifact_info, info)
-    append_sizes(folder.log, info)
+    append_sizes(folder.log, info, config.pack)
     return info
 
 
@@ -326,7 +328,7 @@ def score_run(folder: RunFolder, data: Path, world: World) -> dict[str, Any]:
         np.savez(
             folder.documents, bits=result.document_bits, bytes=result.document_bytes, tokens=result.document_tokens
         )
-        append_score(folder.log, summary, config.evaluate.window, read_json(folder.artifact_info, "underpar pack"))
+        append_score(folder.log, summary, config.evaluate.window, config.pack)
         text = held_out_text(data)
         if text is not None:
             baselines = [b.to_json() for b in compressor_baselines(text)]
