@@ -16,7 +16,6 @@ XZ_MEMORY_BYTES = 96 << 20
 """What an xz stream may ask for. Preset 9 needs 65 MiB; a hostile dictionary size is refused."""
 
 
-@config
 class Codec(Config):
     """Base of the byte coders."""
 

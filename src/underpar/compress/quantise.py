@@ -29,7 +29,6 @@ ROWS_AT_ONCE = 1 << 22
 """Elements whose order statistics are found in one go; bounds the scratch memory."""
 
 
-@config
 class Quantiser(Config):
     """Base of the quantisers."""
 
@@ -69,7 +68,6 @@ def dequantise(encoded: Iterable[Encoded]) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------------- clipping
 
 
-@config
 class Clip(Config):
     """Base: the magnitude that the largest code stands for, per row."""
 
@@ -169,7 +167,6 @@ class Int8PerRow(Quantiser):
 # ------------------------------------------------------------------------------------------------- round to nearest
 
 
-@config
 class Precision(Config):
     """Base: how the tensors of one role are stored."""
 

@@ -27,7 +27,6 @@ from underpar.core.config import Config, config
 from underpar.core.errors import ArtifactError
 
 
-@config
 class Grouping(Config):
     """Base: which parts share a stream. Statistics are shared inside a stream and never across two."""
 

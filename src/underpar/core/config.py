@@ -31,6 +31,7 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Range",
+    "abstract_config",
     "apply_override",
     "config",
     "diff",
@@ -122,11 +123,17 @@ C = TypeVar("C", bound=Config)
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 def config(cls: type[C]) -> type[C]:
     """Make `cls` a slotted keyword-only dataclass and register its name, which must be unique (JSON refers to it)."""
-    made = dataclass(slots=True, kw_only=True, repr=True, eq=True)(cls)
+    made = abstract_config(cls)
     if made.__name__ in _REGISTRY and _REGISTRY[made.__name__].__module__ != made.__module__:
         raise TypeError(f"two config classes are called {made.__name__}")
     _REGISTRY[made.__name__] = made
     return made
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+def abstract_config(cls: type[C]) -> type[C]:
+    """As `config` for a base with fields of its own that is never a choice itself. A base without fields needs neither."""
+    return dataclass(slots=True, kw_only=True, repr=True, eq=True)(cls)
 
 
 def field_types(cls: type[Config]) -> dict[str, Any]:
@@ -230,7 +237,9 @@ def _finite(value: float, path: str) -> float:
 
 def _wrong_type(value: Any, kind: Any, path: str) -> ConfigError:
     got = type(value).__name__ if isinstance(value, Config) else f"{show(value)} ({type(value).__name__})"
-    return ConfigError(f"{path} = {got}: expected {_expected(kind)}")
+    names = [n for o in _options(kind) if isinstance(o, type) and issubclass(o, Config) for n in choices(o)]
+    near = f"; {suggest(value, names)}" if isinstance(value, str) and names else ""
+    return ConfigError(f"{path} = {got}: expected {_expected(kind)}{near}")
 
 
 def _validate(node: Config, path: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from underpar.core.config import Config, PositiveInt, config
+from underpar.core.config import Config, PositiveInt, abstract_config, config
 from underpar.core.errors import ConfigError, DataError
 from underpar.core.world import World
 from underpar.data.context import Batch, Context, packed_context, row_context
@@ -56,7 +56,7 @@ class TokenStream:
         return out
 
 
-@config
+@abstract_config
 class Loader(Config):
     """How a step's tokens are cut from the stream."""
 

@@ -38,7 +38,6 @@ TRAIN_BYTES = 50_000_000
 """Text that a BPE is trained on unless the recipe says otherwise: about 8 s on one core for 8,192 pieces."""
 
 
-@config
 class TokenizerConfig(Config):
     """Base of the tokenizer choices."""
 

@@ -218,7 +218,8 @@ class Trainer:
         if budget.train_tokens is not None and self.tokens >= budget.train_tokens:
             return "train_tokens"
         if budget.train_seconds is not None:
-            pace = seconds / self.step if self.step else 0.0
+            slowest = max(self._step_ms[-20:], default=0.0) / 1e3
+            pace = max(slowest, seconds / self.step) if self.step else 0.0
             if seconds + (len(self._in_flight) + 1) * pace > budget.train_seconds:
                 return "train_seconds"
         return None
