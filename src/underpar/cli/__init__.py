@@ -57,6 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `underpar list | head`
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise  # another pipe, such as a worker's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of our output has gone, as in `underpar list | head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
