@@ -7,6 +7,7 @@ A verb's module has HELP (one line), configure(parser) and run(args) -> exit cod
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -66,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stdout_is_closed() -> bool:
     """Whether the reader of our output has gone, as in `underpar list | head`."""
+    poll = select.poll()
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except OSError:  # captured: not a file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
