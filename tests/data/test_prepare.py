@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -246,21 +247,23 @@ def test_two_processes_cannot_make_the_same_folder(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["x"]
 
 
-@pytest.fixture
+@contextmanager
 def tiny_disk():
-    """No file may grow beyond 4,000 bytes."""
+    """No file may pass 4,000 bytes. Only around the call itself: the test runner writes its own log between the phases."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(tmp_path, tiny_disk):
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(tmp_path):
     source = tmp_path / "many"
     source.mkdir()
     for index in range(4):
         (source / f"{index}.txt").write_text(f"{index}" * 3_000)
-    with pytest.raises(DataError, match=r"cannot make .*out: .*File too large"):
+    with pytest.raises(DataError, match=r"cannot make .*out: .*File too large"), tiny_disk():
         prepare([source], ByteTokenizer(), tmp_path / "out", val=FirstDocuments(1), workers=1)
     assert [p.name for p in tmp_path.iterdir()] == ["many"]
 
