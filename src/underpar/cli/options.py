@@ -29,6 +29,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """--fresh and --sink."""
+    parser.add_argument("--fresh", action="store_true", help="ignore checkpoints and start from step 0")
+    sinks = ("tensorboard", "wandb", "trackio")
+    parser.add_argument("--sink", action="append", default=[], choices=sinks, help="also log there; repeatable")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device."""
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")

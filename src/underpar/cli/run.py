@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from underpar.cli.options import add_json, add_recipe, add_run, print_json, resolve
+from underpar.cli.options import add_json, add_recipe, add_run, add_training, print_json, resolve
 
 HELP = "train, pack, score, verify and report a recipe; several seeds also give a record folder"
 
@@ -13,16 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add_run(parser)
     parser.add_argument("--seeds", type=int, nargs="+", help="one run per seed (default: the recipe's own seed)")
-    parser.add_argument("--fresh", action="store_true", help="ignore checkpoints and start from step 0")
+    add_training(parser)
     parser.add_argument("--author", default="anonymous", help="who the record folder names")
     parser.add_argument("--threshold", type=float, help="bpb that the record's one-sided test is held against")
-    parser.add_argument(
-        "--sink",
-        action="append",
-        default=[],
-        choices=("tensorboard", "wandb", "trackio"),
-        help="also log there; repeatable",
-    )
     add_json(parser)
 
 

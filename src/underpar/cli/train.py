@@ -2,7 +2,7 @@
 
 import argparse
 
-from underpar.cli.options import add_json, add_recipe, add_run, print_json, resolve
+from underpar.cli.options import add_json, add_recipe, add_run, add_training, print_json, resolve
 
 HELP = "train a recipe; the same command after an interruption goes on from its checkpoint"
 
@@ -11,14 +11,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add_run(parser)
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--fresh", action="store_true", help="ignore checkpoints and start from step 0")
-    parser.add_argument(
-        "--sink",
-        action="append",
-        default=[],
-        choices=("tensorboard", "wandb", "trackio"),
-        help="also log there; repeatable",
-    )
+    add_training(parser)
     add_json(parser)
 
 
