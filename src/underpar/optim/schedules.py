@@ -5,11 +5,13 @@ bounded by steps, tokens, seconds, or several at once: the bound that ends the r
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import product
+from typing import ClassVar, NamedTuple
 
 from underpar.core.budget import Budget
 from underpar.core.config import Config, Fraction, NonNegativeInt, PositiveInt, config, field
 from underpar.core.errors import ConfigError
+from underpar.core.phase import Phase
 
 
 class Progress(NamedTuple):
@@ -28,6 +30,10 @@ class Settings:
     """Multiplies the learning rate of every group."""
     momentum: float
     """Momentum of the Muon family."""
+    decay_scale: float = 1.0
+    """Multiplies the weight decay of every group."""
+    phase: Phase = Phase()
+    """What the forward pass does."""
 
 
 def fraction_done(progress: Progress, budget: Budget) -> float:
@@ -117,16 +123,112 @@ class MomentumWarmup(Config):
         return (1.0 - share) * self.start + share * self.final
 
 
+class Switch(Config):
+    """When something is on."""
+
+    states: ClassVar[tuple[bool, ...]] = (False, True)
+    """The values it takes during a run, in order."""
+
+    def is_on(self, progress: Progress, budget: Budget, lr_scale: float) -> bool:
+        raise NotImplementedError
+
+
+@config
+class Always(Switch):
+    """On from the first step."""
+
+    states: ClassVar[tuple[bool, ...]] = (True,)
+
+    def is_on(self, progress: Progress, budget: Budget, lr_scale: float) -> bool:
+        return True
+
+
+@config
+class Never(Switch):
+    """Off throughout."""
+
+    states: ClassVar[tuple[bool, ...]] = (False,)
+
+    def is_on(self, progress: Progress, budget: Budget, lr_scale: float) -> bool:
+        return False
+
+
+@config
+class FromFraction(Switch):
+    """On once `fraction` of the training budget is used."""
+
+    fraction: Fraction = 0.35
+
+    def is_on(self, progress: Progress, budget: Budget, lr_scale: float) -> bool:
+        return fraction_done(progress, budget) >= self.fraction
+
+
+@config
+class BelowRate(Switch):
+    """On while the learning rate's multiplier is below `lr_scale`: late in training. Source: the late-QAT records of golf."""
+
+    lr_scale: Fraction = 0.15
+
+    def is_on(self, progress: Progress, budget: Budget, lr_scale: float) -> bool:
+        return lr_scale < self.lr_scale
+
+
+class WeightDecay(Config):
+    """The multiplier of every group's weight decay."""
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        raise NotImplementedError
+
+
+@config
+class ConstantDecay(WeightDecay):
+    """1 throughout."""
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        return 1.0
+
+
+@config
+class DecayTaper(WeightDecay):
+    """1, then linear from 1 to `final` between the fraction `start` of the budget and its end. Source: golf PR #1729."""
+
+    start: Fraction = 0.70
+    final: Fraction = 0.5
+
+    def check(self) -> None:
+        if self.start == 1:
+            raise ConfigError("start = 1 leaves no time to taper: use ConstantDecay")
+
+    def scale(self, progress: Progress, budget: Budget) -> float:
+        share = max(0.0, (fraction_done(progress, budget) - self.start) / (1.0 - self.start))
+        return 1.0 - share * (1.0 - self.final)
+
+
 @config
 class Schedule(Config):
     """The schedules of a run."""
 
     learning_rate: LearningRate = field(default_factory=WarmdownSteps)
     momentum: MomentumWarmup = field(default_factory=MomentumWarmup)
+    weight_decay: WeightDecay = field(default_factory=ConstantDecay)
+    recurrence: Switch = field(default_factory=Always)
+    """When the recurrent layers of the model run all their passes."""
+    fake_quantise: Switch = field(default_factory=Always)
+    """When the fake quantiser of the training, if there is one, is in the way of the matrices."""
 
     def at(self, progress: Progress, budget: Budget) -> Settings:
         """The settings of the step that begins at `progress`."""
+        lr_scale = self.learning_rate.scale(progress, budget)
         return Settings(
-            lr_scale=self.learning_rate.scale(progress, budget),
+            lr_scale=lr_scale,
             momentum=self.momentum.at(progress.step),
+            decay_scale=self.weight_decay.scale(progress, budget),
+            phase=Phase(
+                looped=self.recurrence.is_on(progress, budget, lr_scale),
+                quantised=self.fake_quantise.is_on(progress, budget, lr_scale),
+            ),
         )
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Every phase that `at` can return: what has to be compiled before the clock starts."""
+        return tuple(Phase(*both) for both in product(self.recurrence.states, self.fake_quantise.states))
