@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 from underpar.core.budget import Budget
 from underpar.core.config import Config, Fraction, NonNegativeInt, PositiveInt, config, field
 from underpar.core.errors import ConfigError
-from underpar.core.phase import Phase
+from underpar.core.phase import EVALUATION, Phase
 
 
 class Progress(NamedTuple):
@@ -32,7 +32,7 @@ class Settings:
     """Momentum of the Muon family."""
     decay_scale: float = 1.0
     """Multiplies the weight decay of every group."""
-    phase: Phase = Phase()
+    phase: Phase = EVALUATION
     """What the forward pass does."""
 
 
