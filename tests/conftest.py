@@ -1,10 +1,14 @@
 """Fixtures for every room."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from launcher import Launcher
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on who else uses the machine
 settings.load_profile("untimed")
@@ -18,3 +22,15 @@ def corpus_dir() -> Path:
     if not (folder / "val.jsonl.xz").is_file():
         pytest.skip(f"no corpus at {folder}; set UNDERPAR_CORPUS to a folder with val.jsonl.xz")
     return folder
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """The server of processes imports the tests' own modules, which are on this process's path and not on its."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([p for p in sys.path if p])
+    yield Launcher.make()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before

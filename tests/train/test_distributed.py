@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from train_jobs import Launcher, agree_job, bad_job
+from train_jobs import agree_job, bad_job
+
+from launcher import Launcher
 
 
 @pytest.mark.parametrize("size", [2, 3])

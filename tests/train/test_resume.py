@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from train_jobs import Launcher, job, job_killed_at
+from train_jobs import job, job_killed_at
 
+from launcher import Launcher
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
 
 STEPS = 25

@@ -3,16 +3,11 @@
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import Tensor
 
 from support import BOS, seeded, tiny_config
@@ -152,18 +147,6 @@ def job_killed_at(folder: str, data: str, steps: int, options: dict[str, Any], c
     job(folder, data, steps, options)
 
 
-def joined(rank: int, size: int, port: int, target: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Run `target` as one rank, with the variables that torchrun sets."""
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    target(*args)
-
-
 def bad_job(folder: str, data: str, bad_rank: int) -> None:
     """A run in which one rank's first batch has a target that makes its loss NaN. Writes what each rank was told."""
     torch.set_num_threads(1)
@@ -190,42 +173,3 @@ def agree_job(folder: str) -> None:
         repr((found, gathered[:, 0].tolist(), scattered[:, 0].tolist(), total.tolist(), list(world.share(10))))
     )
     world.leave()
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """Starts processes that have torch already imported: a fork of a clean server, not of this one with its threads."""
-
-    context: Any
-
-    @staticmethod
-    def make() -> "Launcher":
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["train_jobs"])
-        return Launcher(context)
-
-    def start(self, target: Callable[..., None], *args: Any) -> BaseProcess:
-        process = self.context.Process(target=target, args=args)
-        process.start()
-        return process
-
-    def run(self, target: Callable[..., None], *args: Any) -> int:
-        """To the end, and the exit code."""
-        process = self.start(target, *args)
-        process.join(60)
-        assert process.exitcode is not None, "still running after 60 s"
-        return process.exitcode
-
-    def together(self, size: int, target: Callable[..., None], *args: Any) -> None:
-        """As `size` ranks; every one must end well."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        ranks = [self.start(joined, rank, size, port, target, args) for rank in range(size)]
-        for process in ranks:
-            process.join(60)
-        codes = [process.exitcode for process in ranks]
-        for process in ranks:
-            if process.is_alive():
-                process.kill()
-        assert codes == [0] * size, f"exit codes of the ranks: {codes}"
