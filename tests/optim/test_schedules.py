@@ -6,11 +6,19 @@ from hypothesis import strategies as st
 
 from underpar.core.budget import Budget
 from underpar.core.errors import ConfigError
+from underpar.core.phase import Phase
 from underpar.optim.schedules import (
+    Always,
+    BelowRate,
+    ConstantDecay,
     ConstantRate,
+    DecayTaper,
+    FromFraction,
     MomentumWarmup,
+    Never,
     Progress,
     Schedule,
+    Switch,
     WarmdownFraction,
     WarmdownSteps,
     fraction_done,
@@ -73,6 +81,23 @@ def test_warmdown_over_a_fraction_with_a_floor(fraction_used: float, scale: floa
     assert WarmdownFraction(fraction=0.75, floor=0.10).scale(progress, budget) == pytest.approx(scale, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "floor", "points"),
+    [
+        (0.75, 0.0, {0.0: 1.0, 0.25: 1.0, 0.625: 0.5, 0.925: 0.1, 1.0: 0.0}),
+        (0.85, 0.10, {0.0: 1.0, 0.1499: 1.0, 0.15: 1.0, 0.575: 0.5, 0.9149: 0.0851 / 0.85, 0.916: 0.1, 1.0: 0.1}),
+        (0.3, 0.0, {0.7: 1.0}),  # where 1 - 0.7 is more than 0.3
+    ],
+)
+def test_warmdown_fractions_of_the_late_line(fraction: float, floor: float, points: dict[float, float]) -> None:
+    """The time limit of the late recipes is the cap less the seconds that are kept for calibration."""
+    budget = Budget(train_seconds=596.0)
+    for done, scale in points.items():
+        found = WarmdownFraction(fraction=fraction, floor=floor).scale(Progress(1, 0, 596.0 * done), budget)
+        assert found == pytest.approx(scale, abs=1e-12)
+        assert found <= 1.0
+
+
 def test_the_limit_that_ends_first_decides() -> None:
     budget = Budget(train_steps=1_000, train_tokens=1_000_000, train_seconds=10.0)
     assert fraction_done(Progress(100, 100, 5.0), budget) == 0.5
@@ -119,3 +144,48 @@ def test_a_budget_without_training_limit_and_an_empty_warmdown_are_refused() -> 
         Budget(eval_seconds=3.0).frozen()
     with pytest.raises(ConfigError, match="use ConstantRate"):
         WarmdownFraction(fraction=0.0).frozen()
+
+
+# ------------------------------------------------------------------------------------------------- decay and switches
+
+
+def test_weight_decay_tapers_over_the_last_part() -> None:
+    budget, taper = Budget(train_steps=1_000), DecayTaper(start=0.70, final=0.5)
+    found = {step: taper.scale(at_step(step), budget) for step in (0, 700, 775, 850, 1_000)}
+    assert found == pytest.approx({0: 1.0, 700: 1.0, 775: 0.875, 850: 0.75, 1_000: 0.5})
+    assert ConstantDecay().scale(at_step(999), budget) == 1.0
+    assert Schedule(weight_decay=taper).at(at_step(850), budget).decay_scale == pytest.approx(0.75)
+    with pytest.raises(ConfigError, match="use ConstantDecay"):
+        DecayTaper(start=1.0).frozen()
+
+
+def test_recurrence_begins_at_its_fraction_and_stays() -> None:
+    schedule, budget = Schedule(recurrence=FromFraction(fraction=0.35)), Budget(train_steps=1_000)
+    looped = [schedule.at(at_step(step), budget).phase.looped for step in range(1_001)]
+    assert looped == [False] * 350 + [True] * 651
+
+
+def test_fake_quantisation_begins_below_its_rate() -> None:
+    """The rate falls below 0.15 when less than 15 % of the warm-down are left."""
+    budget = Budget(train_steps=1_000)
+    schedule = Schedule(learning_rate=WarmdownSteps(steps=100), fake_quantise=BelowRate(lr_scale=0.15))
+    quantised = [schedule.at(at_step(step), budget).phase.quantised for step in range(1_000)]
+    assert quantised == [False] * 986 + [True] * 14
+
+
+@pytest.mark.parametrize(
+    ("recurrence", "fake_quantise", "phases"),
+    [
+        (Always(), Never(), {(True, False)}),
+        (FromFraction(), Never(), {(False, False), (True, False)}),
+        (Never(), BelowRate(), {(False, False), (False, True)}),
+        (FromFraction(), BelowRate(), {(False, False), (False, True), (True, False), (True, True)}),
+    ],
+)
+def test_every_phase_of_a_run_is_foreseen(recurrence: Switch, fake_quantise: Switch, phases: set[Phase]) -> None:
+    schedule = Schedule(recurrence=recurrence, fake_quantise=fake_quantise, learning_rate=WarmdownSteps(steps=300))
+    foreseen = schedule.phases()
+    assert set(foreseen) == phases
+    assert len(foreseen) == len(phases)
+    met = {schedule.at(at_step(step), Budget(train_steps=1_000)).phase for step in range(1_000)}
+    assert met <= set(foreseen)

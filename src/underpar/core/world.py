@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     import torch
 
 
+class Pending:
+    """A collective under way. Collectives run in the order in which they were started, which must be equal on every rank."""
+
+    def __init__(self, result: torch.Tensor, work: Any = None, source: torch.Tensor | None = None) -> None:
+        self._result, self._work, self._source = result, work, source  # the source must outlive the transfer
+
+    def wait(self) -> torch.Tensor:
+        """The result. On CUDA the current stream waits and the host goes on. May be called again."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = self._source = None
+        return self._result
+
+
 @dataclass(frozen=True)
 class World:
     """This process among its peers. Every method is the identity in a world of one."""
@@ -61,11 +75,15 @@ class World:
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place."""
-        if self.size > 1:
-            import torch.distributed as dist
+        return self.start_sum_(tensor).wait()
 
-            dist.all_reduce(tensor)
-        return tensor
+    def start_sum_(self, tensor: torch.Tensor) -> Pending:
+        """Begin a `sum_`; `tensor` is not to be touched before its end."""
+        if self.size == 1:
+            return Pending(tensor)
+        import torch.distributed as dist
+
+        return Pending(tensor, dist.all_reduce(tensor, async_op=True))
 
     def broadcast_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rank 0's values everywhere, in place."""
@@ -76,30 +94,37 @@ class World:
         return tensor
 
     def reduce_scatter(self, stacked: torch.Tensor) -> torch.Tensor:
-        """Sum (size * n, ...) over ranks and keep this rank's n slices."""
+        """Sum (size * n, ...) over ranks and keep this rank's n slices. `stacked` is consumed."""
+        return self.start_reduce_scatter(stacked).wait()
+
+    def start_reduce_scatter(self, stacked: torch.Tensor) -> Pending:
+        """Begin a `reduce_scatter`."""
         if self.size == 1:
-            return stacked
+            return Pending(stacked)
         import torch.distributed as dist
 
+        part = stacked.shape[0] // self.size
         if self.device == "cpu":  # gloo has no reduce-scatter of tensors
-            dist.all_reduce(stacked)
-            part = stacked.shape[0] // self.size
-            return stacked[self.rank * part : (self.rank + 1) * part].clone()
-        out = stacked.new_empty(stacked.shape[0] // self.size, *stacked.shape[1:])
+            mine = stacked[self.rank * part : (self.rank + 1) * part]
+            return Pending(mine, dist.all_reduce(stacked, async_op=True))
+        out = stacked.new_empty(part, *stacked.shape[1:])
         scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)  # renamed in torch 2.13
-        scatter(out, stacked)
-        return out
+        return Pending(out, scatter(out, stacked, async_op=True), stacked)
 
     def all_gather(self, shard: torch.Tensor) -> torch.Tensor:
         """Concatenate the ranks' equal shards along dimension 0."""
+        return self.start_all_gather(shard).wait()
+
+    def start_all_gather(self, shard: torch.Tensor) -> Pending:
+        """Begin an `all_gather`."""
         if self.size == 1:
-            return shard
+            return Pending(shard)
         import torch.distributed as dist
 
+        shard = shard.contiguous()
         out = shard.new_empty(shard.shape[0] * self.size, *shard.shape[1:])
         gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # renamed in torch 2.13
-        gather(out, shard.contiguous())
-        return out
+        return Pending(out, gather(out, shard, async_op=True), shard)
 
     def agree(self, *values: float) -> tuple[float, ...]:
         """Rank 0's numbers on every rank, through host memory: the clock and other decisions must not differ by rank."""

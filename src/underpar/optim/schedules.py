@@ -104,10 +104,8 @@ class WarmdownFraction(LearningRate):
             raise ConfigError("fraction = 0: use ConstantRate for no warm-down")
 
     def scale(self, progress: Progress, budget: Budget) -> float:
-        done = fraction_done(progress, budget)
-        if done < 1.0 - self.fraction:
-            return 1.0
-        return max((1.0 - done) / self.fraction, self.floor)
+        left = 1.0 - fraction_done(progress, budget)
+        return min(1.0, max(left / self.fraction, self.floor))
 
 
 @config
