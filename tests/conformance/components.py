@@ -9,12 +9,20 @@ from torch import Tensor
 from support import BOS, tiny_config
 from underpar.data.context import Context, packed_context, row_context
 from underpar.model.gpt import GPTConfig
-from underpar.model.plan import Straight, UNet
+from underpar.model.plan import Lanes, Recurrence, Straight, UNet
 from underpar.nn.attention import Attention
 from underpar.nn.embeddings import Embedding, TiedHead, UntiedHead
+from underpar.nn.gates import DenseGate, DoubledGate, OutputGate, QueryGate, SparseGate
+from underpar.nn.init import OrthogonalInit
+from underpar.nn.layers import AllLayers, LastLayers, TheseLayers
+from underpar.nn.lookback import BigramHash, BigramProductHash, SmearGate, VectorSmear
+from underpar.nn.loss import EagerLoss
 from underpar.nn.mlp import MLP, LeakyReluSquared, ReluSquared
-from underpar.nn.residual import InputMix, StreamOnly
-from underpar.nn.rope import Rope
+from underpar.nn.norm import InverseRootDepth
+from underpar.nn.recurrence import FrozenMix, LearnedMix
+from underpar.nn.residual import GatedSkips, InputMix, StreamOnly
+from underpar.nn.rope import Rope, StretchedRope
+from underpar.nn.value_embedding import ValueEmbedding
 
 ContextOf = Callable[[Tensor], Context]
 
@@ -36,8 +44,6 @@ class Component:
     name: str
     fields: dict[str, object]
     context_of: ContextOf = rows
-    starts_as_nothing: bool = True
-    """Whether a fresh model's blocks add nothing to the stream."""
 
     def config(self, num_layers: int = 2) -> GPTConfig:
         """`num_layers` counts where the component does not set its own."""
@@ -54,6 +60,24 @@ class Component:
     def is_packed(self) -> bool:
         return self.context_of is packed
 
+
+def gated(gate: OutputGate) -> Attention:
+    return Attention(num_heads=4, num_kv_heads=2, gate=gate)
+
+
+LOOP = Recurrence(first=1, last=2, passes=3)
+
+LATE_STACK = {
+    "num_layers": 5,
+    "attention": Attention(
+        num_heads=4, num_kv_heads=2, rope=Rope(dims=4), exclude_self=AllLayers(), gate=SparseGate(scale=0.5)
+    ),
+    "mlp": MLP(ratio=4.0, activation=LeakyReluSquared()),
+    "norm_scale": InverseRootDepth(),
+    "skips": GatedSkips(),
+    "smear": SmearGate(),
+    "topology": UNet(recurrence=LOOP, lanes=Lanes(first=3)),
+}
 
 COMPONENTS = [
     Component("relu-squared", {"mlp": MLP(activation=ReluSquared())}),
@@ -79,6 +103,48 @@ COMPONENTS = [
     Component("packed-documents", {}, packed),
     Component("packed-u-net-leaky", {"num_layers": 3, "mlp": MLP(activation=LeakyReluSquared())}, packed),
     Component("packed-partial-rope", {"attention": Attention(num_heads=2, num_kv_heads=1, rope=Rope(dims=4))}, packed),
+    Component("exclude-self-all", {"attention": Attention(num_heads=4, num_kv_heads=2, exclude_self=AllLayers())}),
+    Component(
+        "exclude-self-last", {"attention": Attention(num_heads=4, num_kv_heads=2, exclude_self=LastLayers(count=1))}
+    ),
+    Component("sparse-gate", {"attention": gated(SparseGate(width=12, scale=0.5))}),
+    Component("dense-gate", {"attention": gated(DenseGate())}),
+    Component("doubled-gate", {"attention": gated(DoubledGate())}),
+    Component("query-gate", {"attention": gated(QueryGate())}),
+    Component("inverse-root-depth", {"norm_scale": InverseRootDepth()}),
+    Component("gated-skips", {"skips": GatedSkips(), "num_layers": 4}),
+    Component("orthogonal-init", {"init": OrthogonalInit()}),
+    Component(
+        "stretched-rope", {"attention": Attention(num_heads=4, num_kv_heads=2, rope=StretchedRope(train_length=8))}
+    ),
+    Component("recurrence", {"topology": UNet(recurrence=LOOP), "num_layers": 4}),
+    Component(
+        "recurrence-learned-mix", {"topology": UNet(recurrence=LOOP), "num_layers": 4, "recurrence_mix": LearnedMix()}
+    ),
+    Component(
+        "recurrence-frozen-mix",
+        {
+            "topology": UNet(recurrence=LOOP),
+            "num_layers": 4,
+            "recurrence_mix": FrozenMix(beta=(1.5, 0.5), alpha=(0.1, 0.2, 0.0, -0.3)),
+        },
+    ),
+    Component("lanes-mean", {"topology": UNet(lanes=Lanes(first=3)), "num_layers": 5}),
+    Component("lanes-mlp", {"topology": UNet(lanes=Lanes(first=3, output="mlp")), "num_layers": 5}),
+    Component("lanes-attention", {"topology": UNet(lanes=Lanes(first=2, output="attention")), "num_layers": 4}),
+    Component(
+        "value-embedding", {"value_embedding": ValueEmbedding(dim=8, layers=TheseLayers(layers=(1,))), "num_layers": 2}
+    ),
+    Component("bigram-hash", {"bigram": BigramHash(buckets=50, dim=8)}),
+    Component("bigram-product-hash", {"bigram": BigramProductHash(buckets=40, dim=8)}),
+    Component("smear-gate", {"smear": SmearGate()}),
+    Component("vector-smear", {"smear": VectorSmear()}),
+    Component("vector-smear-after-norm", {"smear": VectorSmear(gate_init=0.0, after_norm=True)}),
+    Component("eager-loss", {"head": TiedHead(loss=EagerLoss())}),
+    Component("packed-smear-gate", {"smear": SmearGate()}, packed),
+    Component("packed-vector-smear", {"smear": VectorSmear()}, packed),
+    Component("packed-bigram-hash", {"bigram": BigramHash(buckets=50, dim=8)}, packed),
+    Component("packed-late-stack", LATE_STACK, packed),
 ]
 
 

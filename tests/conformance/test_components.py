@@ -13,14 +13,15 @@ from underpar.compress.codecs import Zlib
 from underpar.compress.quantise import RoundToNearest, dequantise, quantise
 from underpar.compress.writer import write_artifact
 from underpar.core.config import fingerprint, from_dict, to_dict
+from underpar.core.phase import Phase
+from underpar.core.roles import Role
 from underpar.core.world import World
 from underpar.evaluate.load import load_model
 from underpar.evaluate.windows import Flat
 from underpar.model.cost import model_cost
-from underpar.model.gpt import GPT, GPTConfig
-from underpar.model.plan import Pop, Push, Run
+from underpar.model.gpt import GPT, Block, GPTConfig
+from underpar.model.plan import Run
 from underpar.nn.module import parameter_roles
-from underpar.nn.norm import rms_norm
 from underpar.optim.adam import Adam
 from underpar.optim.partition import Optim
 
@@ -72,23 +73,25 @@ def test_packed_documents_do_not_touch_each_other(component: Component) -> None:
         assert not torch.equal(after[0, 12:], before[0, 12:])  # rows attend across documents, and say so
 
 
-def test_blocks_start_as_nothing(component: Component) -> None:
-    if not component.starts_as_nothing:
-        pytest.skip("does not claim to start as nothing")
+def test_blocks_start_as_nothing(component: Component, monkeypatch: pytest.MonkeyPatch) -> None:
     model = seeded(component.config())
     tokens, _ = example()
-    x = x0 = rms_norm(model.embedding(tokens, torch.float32))
-    saved = []
-    for step in model.plan:
-        match step:
-            case Run(layer):
-                x = model.blocks[layer].residual(x, x0)  # type: ignore[operator]
-            case Push():
-                saved.append(x)
-            case Pop():
-                x = x + saved.pop()
     with torch.no_grad():
-        assert torch.equal(model.hidden(tokens, component.context(tokens)), rms_norm(x))
+        whole = model.hidden(tokens, component.context(tokens))
+        for branch in ("attend", "feed"):
+            monkeypatch.setattr(Block, branch, lambda _self, x, *_: torch.zeros_like(x))
+        assert torch.equal(model.hidden(tokens, component.context(tokens)), whole)
+
+
+def test_both_phases_of_recurrence_run_and_differ_where_layers_recur(component: Component) -> None:
+    model = busy(component.config())
+    tokens, targets = example()
+    context = component.context(tokens)
+    with torch.no_grad():
+        once, looped = (model(tokens, targets, context, Phase(looped=looped)) for looped in (False, True))
+    assert torch.isfinite(once).all()
+    assert torch.equal(once, looped) == (not model.recurrent)
+    assert len(model.distinct_phases([Phase(looped=False), Phase()])) == (2 if model.recurrent else 1)
 
 
 def test_parameters_and_flops_are_as_predicted(component: Component) -> None:
@@ -97,7 +100,7 @@ def test_parameters_and_flops_are_as_predicted(component: Component) -> None:
     tokens, targets = example(length=48)
     cost = model_cost(config, 48)
     assert sum(p.numel() for p in model.parameters()) == cost.params == sum(cost.params_by_role.values())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         model(tokens, targets, component.context(tokens))
     products = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "attention" not in str(op))
     runs = sum(isinstance(step, Run) for step in model.plan)
@@ -176,7 +179,8 @@ def test_config_rebuilds_the_same_model_from_json(component: Component) -> None:
 
 def test_every_role_has_an_optimiser(component: Component) -> None:
     model = seeded(component.config())
-    optim = Optim(head=Adam(lr=0.008) if "head.projection.weight" in parameter_roles(model) else None)
+    roles = set(parameter_roles(model).values())
+    optim = Optim(**{role.value: Adam(lr=0.008) for role in (Role.HEAD, Role.GATE) if role in roles})
     groups = optim.build(model, World()).groups
     assert sum(len(group.params) for _, group in groups.values()) == len(list(model.parameters()))
 

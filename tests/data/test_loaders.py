@@ -148,17 +148,33 @@ def test_packed_context_cuts_at_documents_and_at_the_longest_segment(
     assert np.flatnonzero(context.document_start[0]).tolist() == heads
 
 
-def test_positions_count_from_the_document() -> None:
-    tokens = torch.tensor([[5, 6, BOS, 7, 8, BOS, BOS, 9], [BOS, 2, 3, 4, 5, 6, 7, BOS]])
-    assert row_context(tokens, BOS).positions().tolist() == [[0, 1, 0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 0]]
+def test_positions_count_from_the_start_of_what_attention_sees() -> None:
+    tokens = torch.tensor([[5, 6, BOS, 7, 8, BOS, BOS, 9, 10, 11]])
+    assert row_context(tokens, BOS).positions.tolist() == list(range(10))
+    assert packed_context(tokens, BOS, 3).positions.tolist() == [0, 1, 0, 1, 2, 0, 0, 1, 2, 0]
+
+
+def test_only_a_packed_row_hides_the_token_before_a_document() -> None:
+    tokens = torch.tensor([[5, 6, BOS, 7]])
+    assert row_context(tokens, BOS).nothing_before().tolist() == [[True, False, False, False]]
+    assert packed_context(tokens, BOS, 4).nothing_before().tolist() == [[True, False, True, False]]
+
+
+def test_stretches_packed_into_one_row_do_not_see_each_other() -> None:
+    tokens = torch.tensor([[5, 6, 7, 8, 9, BOS, 3, 4]])
+    context = packed_context(tokens, BOS, 8, span_tokens=4)
+    assert context.document_start.tolist() == [[True, False, False, False, True, True, False, False]]
+    assert context.cu_seqlens is not None
+    assert context.cu_seqlens.tolist()[:5] == [0, 4, 5, 8, 8]
 
 
 def test_packing_takes_one_row_a_span_and_keeps_the_next_documents_start_as_target(
     shards: tuple[Path, np.ndarray],
 ) -> None:
     folder, tokens = shards
+    assert [tuple(b.inputs.shape) for b in load(folder, PACKED, micro=96).step_at(0)] == [(1, 64), (1, 96), (1, 96)]
     batches = load(folder, PACKED).step_at(0)
-    assert [tuple(b.inputs.shape) for b in batches] == [(1, 32)] * 8
+    assert [tuple(b.inputs.shape) for b in batches] == [(1, 256)]
     inputs, targets = flat(batches)
     assert np.array_equal(inputs[1:32], targets[:31])
     assert BOS in targets

@@ -12,21 +12,25 @@ class Context(NamedTuple):
     """What the model may know of a batch besides its tokens.
 
     document_start: (B, T) bool, True at the first token of a document and at the first of a row. A component that looks
-        back one token multiplies by `~document_start`.
+        back one token masks with it, or with `nothing_before`.
+    positions: (T,) int32, for rotary embeddings: distance from the start of the segment that attention sees. Equal in all rows.
     cu_seqlens: (S + 1,) int32 offsets into the flattened row at which attention starts anew, padded with T; or None when
         attention spans the whole row, across documents.
     max_seqlen: the longest segment that attention may meet.
     """
 
     document_start: Tensor
+    positions: Tensor
     cu_seqlens: Tensor | None
     max_seqlen: int
 
-    def positions(self) -> Tensor:
-        """(B, T) int64: distance of each token from the start of its document (or of its row)."""
-        index = torch.arange(self.document_start.shape[1], device=self.document_start.device)
-        starts = torch.where(self.document_start, index, torch.zeros_like(index))
-        return index - torch.cummax(starts, dim=1).values
+    def nothing_before(self) -> Tensor:
+        """(B, T) bool: tokens whose predecessor attention does not see either. Dense rows see across documents."""
+        if self.cu_seqlens is not None:
+            return self.document_start
+        first = torch.zeros_like(self.document_start)
+        first[:, 0] = True
+        return first
 
 
 class Batch(NamedTuple):
@@ -41,22 +45,27 @@ def row_context(inputs: Tensor, bos_id: int) -> Context:
     """Context of dense rows: attention sees its whole row; document starts are known all the same."""
     start = inputs == bos_id
     start[:, 0] = True
-    return Context(start, None, inputs.shape[1])
+    length = inputs.shape[1]
+    return Context(start, torch.arange(length, dtype=torch.int32, device=inputs.device), None, length)
 
 
-def packed_context(inputs: Tensor, bos_id: int, max_seqlen: int, pad_to: int = 64) -> Context:
+def packed_context(
+    inputs: Tensor, bos_id: int, max_seqlen: int, *, span_tokens: int | None = None, pad_to: int = 64
+) -> Context:
     """Context of one packed row (1, T): attention restarts at each document and every `max_seqlen` tokens within one.
 
     The number of offsets is padded to a multiple of `pad_to` with T (empty segments), so that a compiled model meets few
-    shapes. inputs: (1, T) on the CPU.
+    shapes. inputs: (1, T) on the CPU. span_tokens: the row is made of stretches of that length that do not follow each
+    other in the text, so that each begins a segment.
     """
-    start = inputs == bos_id
-    start[:, 0] = True
     length = inputs.shape[1]
+    start = inputs == bos_id
+    start[:, :: span_tokens or length] = True
     heads = np.flatnonzero(start[0].numpy())
     bounds = np.append(heads, length)
     cuts = np.concatenate([np.arange(a, b, max_seqlen) for a, b in pairwise(bounds)])
     size = -(-(len(cuts) + 1) // pad_to) * pad_to
     offsets = np.full(size, length, dtype=np.int32)
     offsets[: len(cuts)] = cuts
-    return Context(start, torch.from_numpy(offsets), max_seqlen)
+    positions = np.arange(length, dtype=np.int32) - np.repeat(cuts, np.diff(np.append(cuts, length))).astype(np.int32)
+    return Context(start, torch.from_numpy(positions), torch.from_numpy(offsets), max_seqlen)

@@ -12,7 +12,6 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +80,8 @@ class Loader(Config):
         """Rows that a step can be divided into among processes and micro-batches."""
         raise NotImplementedError
 
-    def cut(self, spans: np.ndarray, rows: range, bos_id: int) -> list[Batch]:
-        """Rows `rows` of a step as batches that must not be split further. spans: (spans, span_tokens + 1) uint16."""
+    def cut(self, spans: np.ndarray, rows: range, bos_id: int, micro_batch_tokens: int) -> list[Batch]:
+        """Rows `rows` of a step in the fewest nearly equal micro-batches. spans: (spans, span_tokens + 1) uint16."""
         raise NotImplementedError
 
 
@@ -103,16 +102,20 @@ class SequentialRows(Loader):
     def rows_per_step(self) -> int:
         return self.batch_tokens // self.seq_len
 
-    def cut(self, spans: np.ndarray, rows: range, bos_id: int) -> list[Batch]:
-        inputs = spans[:, :-1].reshape(-1, self.seq_len)[rows.start : rows.stop]
-        targets = spans[:, 1:].reshape(-1, self.seq_len)[rows.start : rows.stop]
-        tokens = torch.from_numpy(inputs.astype(np.int64))
-        return [Batch(tokens, torch.from_numpy(targets.astype(np.int64)), row_context(tokens, bos_id))]
+    def cut(self, spans: np.ndarray, rows: range, bos_id: int, micro_batch_tokens: int) -> list[Batch]:
+        inputs = spans[:, :-1].reshape(-1, self.seq_len)
+        targets = spans[:, 1:].reshape(-1, self.seq_len)
+        batches = []
+        for part in _parts(rows, self.seq_len, micro_batch_tokens):
+            tokens = torch.from_numpy(inputs[part.start : part.stop].astype(np.int64))
+            wanted = torch.from_numpy(targets[part.start : part.stop].astype(np.int64))
+            batches.append(Batch(tokens, wanted, row_context(tokens, bos_id)))
+        return batches
 
 
 @config
 class DocumentPacking(Loader):
-    """Each span is one packed row in which attention restarts at every document and every `seq_len` tokens.
+    """Spans are packed into one row in which attention restarts at every span, every document and every `seq_len` tokens.
 
     Unlike the published loader the tail of a shard is carried over into the next, not dropped. Source: golf PR #1530.
     """
@@ -132,13 +135,15 @@ class DocumentPacking(Loader):
     def rows_per_step(self) -> int:
         return self.spans
 
-    def cut(self, spans: np.ndarray, rows: range, bos_id: int) -> list[Batch]:
-        batches = []
-        for row in rows:
-            inputs = torch.from_numpy(spans[row : row + 1, :-1].astype(np.int64))
-            targets = torch.from_numpy(spans[row : row + 1, 1:].astype(np.int64))
-            batches.append(Batch(inputs, targets, packed_context(inputs, bos_id, self.seq_len)))
-        return batches
+    def cut(self, spans: np.ndarray, rows: range, bos_id: int, micro_batch_tokens: int) -> list[Batch]:
+        parts = _parts(rows, self.span_tokens, micro_batch_tokens)
+        return [self._pack(spans[part.start : part.stop], bos_id) for part in parts]
+
+    def _pack(self, spans: np.ndarray, bos_id: int) -> Batch:
+        inputs = torch.from_numpy(spans[:, :-1].reshape(1, -1).astype(np.int64))
+        targets = torch.from_numpy(spans[:, 1:].reshape(1, -1).astype(np.int64))
+        context = packed_context(inputs, bos_id, self.seq_len, span_tokens=self.span_tokens)
+        return Batch(inputs, targets, context)
 
 
 class StepLoader:
@@ -180,11 +185,7 @@ class StepLoader:
         flat = self.stream.read(position, self.tokens_per_step_read)
         spans = flat.reshape(self.config.spans, -1)
         rows = self.world.share(self.config.rows_per_step)
-        return [
-            part
-            for batch in self.config.cut(spans, rows, self.bos_id)
-            for part in _split(batch, self.micro_batch_tokens)
-        ]
+        return self.config.cut(spans, rows, self.bos_id, self.micro_batch_tokens)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         ready: queue.Queue[list[Batch] | BaseException] = queue.Queue(self._read_ahead)
@@ -219,9 +220,8 @@ def synthetic_step(loader: Loader, vocab_size: int, bos_id: int, world: World, m
     rng = np.random.default_rng(0)
     spans = rng.integers(0, vocab_size, size=(loader.spans, loader.span_tokens + 1), dtype=np.uint16)
     spans[:, :: max(1, loader.seq_len // 2)] = bos_id
-    batches = loader.cut(spans, world.share(loader.rows_per_step), bos_id)
-    parts = [part for batch in batches for part in _split(batch, micro_batch_tokens)]
-    return [_map(part, lambda t: t.to(world.device)) for part in parts]
+    batches = loader.cut(spans, world.share(loader.rows_per_step), bos_id, micro_batch_tokens)
+    return [_map(batch, lambda t: t.to(world.device)) for batch in batches]
 
 
 def _put(ready: queue.Queue, item: object, stop: threading.Event) -> None:
@@ -232,21 +232,10 @@ def _put(ready: queue.Queue, item: object, stop: threading.Event) -> None:
             return
 
 
-def _split(batch: Batch, micro_batch_tokens: int) -> list[Batch]:
-    """Cut dense rows into the fewest nearly equal micro-batches; a packed row is one already."""
-    rows, length = batch.inputs.shape
-    if batch.context.cu_seqlens is not None:
-        return [batch]
-    count = min(rows, -(-rows * length // micro_batch_tokens))
-    bounds = [rows * i // count for i in range(count + 1)]
-    return [
-        Batch(
-            batch.inputs[a:b],
-            batch.targets[a:b],
-            batch.context._replace(document_start=batch.context.document_start[a:b]),
-        )
-        for a, b in pairwise(bounds)
-    ]
+def _parts(rows: range, row_tokens: int, micro_batch_tokens: int) -> list[range]:
+    """`rows` cut into the fewest nearly equal ranges of at most `micro_batch_tokens` tokens each, or of single rows."""
+    count = min(len(rows), -(-len(rows) * row_tokens // micro_batch_tokens))
+    return [range(rows.start + len(rows) * i // count, rows.start + len(rows) * (i + 1) // count) for i in range(count)]
 
 
 def _map(batch: Batch, function: object) -> Batch:

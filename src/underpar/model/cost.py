@@ -7,7 +7,7 @@ from torch import nn
 
 from underpar.core.roles import Role
 from underpar.model.gpt import GPT, GPTConfig
-from underpar.model.plan import Run
+from underpar.model.plan import executions
 from underpar.nn.module import parameter_roles
 
 
@@ -32,24 +32,31 @@ def on_meta(config: GPTConfig) -> GPT:
         return config.build()
 
 
-def model_cost(config: GPTConfig, seq_len: int) -> ModelCost:
-    """Cost with rows of `seq_len` tokens: a token attends to (seq_len + 1) / 2 positions on average."""
+def model_cost(config: GPTConfig, seq_len: int, *, looped: bool = True) -> ModelCost:
+    """Cost with rows of `seq_len` tokens: a token attends to (seq_len + 1) / 2 positions on average.
+
+    looped: whether recurrent layers run all their passes.
+    """
     model = on_meta(config)
     roles = parameter_roles(model)
     by_role = {role.value: 0 for role in Role}
     for name, param in model.named_parameters():
         by_role[roles[name]] += param.numel()
-    executions = [step.layer for step in model.plan if isinstance(step, Run)]
-    matrices = sum(_matrix_params(model.blocks[layer]) for layer in executions)
-    head = config.vocab_size * config.model_dim
-    attention = len(executions) * 4.0 * config.model_dim * (seq_len + 1) / 2
+    runs = executions(model.plans[looped])
+    in_blocks = [_product_params(block) for block in model.blocks]
+    outside = _product_params(model) - sum(in_blocks)  # projections of the input, and an untied head
+    tied_head = 0 if Role.HEAD in roles.values() else config.vocab_size * config.model_dim
+    matrices = sum(in_blocks[layer] for layer in runs) + outside + tied_head
+    attention = len(runs) * 4.0 * config.model_dim * (seq_len + 1) / 2
     return ModelCost(
         params=model.num_parameters(),
         params_by_role={role: count for role, count in by_role.items() if count},
-        forward_flops_per_token=2.0 * (matrices + head) + attention,
+        forward_flops_per_token=2.0 * matrices + attention,
     )
 
 
-def _matrix_params(block: nn.Module) -> int:
-    roles = parameter_roles(block)
-    return sum(p.numel() for name, p in block.named_parameters() if roles[name] is Role.MATRIX)
+def _product_params(module: nn.Module) -> int:
+    """Weights that are multiplied with the activations of every token."""
+    roles = parameter_roles(module)
+    products = (Role.MATRIX, Role.GATE, Role.HEAD)
+    return sum(p.numel() for name, p in module.named_parameters() if roles[name] in products)

@@ -1,5 +1,6 @@
 """The model: one forward, walked along a layer plan, for training, scoring, calibration and adaptation alike."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import torch
@@ -7,15 +8,34 @@ from torch import Tensor, nn
 
 from underpar.core.config import Config, PositiveInt, Range, config, field
 from underpar.core.errors import ConfigError
+from underpar.core.phase import EVALUATION, Phase
 from underpar.core.roles import Role
 from underpar.data.context import Context
-from underpar.model.plan import Pop, Push, Run, Topology, UNet, skip_rows, validate_plan
+from underpar.model.plan import (
+    Fork,
+    Join,
+    LayerPlan,
+    Pop,
+    Push,
+    Run,
+    Topology,
+    UNet,
+    recurrent_layers,
+    skip_rows,
+    validate_plan,
+)  # fmt: skip
 from underpar.nn.attention import Attention
 from underpar.nn.embeddings import Embedding, Head, TiedHead
+from underpar.nn.fake_quantise import FakeQuantiser
+from underpar.nn.frame import NO_VISIT, Frame, Visit, Visitor, cast
+from underpar.nn.init import MatrixInit, UniformInit
+from underpar.nn.lookback import Bigram, Smear
 from underpar.nn.mlp import MLP
 from underpar.nn.module import Module
-from underpar.nn.norm import rms_norm
-from underpar.nn.residual import InputMix, ResidualMix, SkipConnections
+from underpar.nn.norm import NormScale, UnitScale, rms_norm
+from underpar.nn.recurrence import RecurrenceMix
+from underpar.nn.residual import AddedSkips, InputMix, LaneMix, ResidualMix, Skips
+from underpar.nn.value_embedding import ValueEmbedding
 
 
 @config
@@ -27,10 +47,17 @@ class GPTConfig(Config):
     """Bounded, as `model_dim` is, because an artifact's header is somebody else's claim until its tensors have been read."""
     model_dim: Annotated[int, Range(at_least=1, at_most=65_536)] = 512
     embedding: Embedding = field(default_factory=Embedding)
+    bigram: Bigram | None = None
+    smear: Smear | None = None
+    value_embedding: ValueEmbedding | None = None
     attention: Attention = field(default_factory=Attention)
     mlp: MLP = field(default_factory=MLP)
+    norm_scale: NormScale = field(default_factory=UnitScale)
     residual: ResidualMix = field(default_factory=InputMix)
     topology: Topology = field(default_factory=UNet)
+    skips: Skips = field(default_factory=AddedSkips)
+    recurrence_mix: RecurrenceMix | None = None
+    init: MatrixInit = field(default_factory=UniformInit)
     head: Head = field(default_factory=TiedHead)
 
     def check(self) -> None:
@@ -38,7 +65,10 @@ class GPTConfig(Config):
             raise ConfigError(f"vocab_size = {self.vocab_size} is over 65,536, the most that 16-bit shards can hold")
         self.attention.head_dim(self.model_dim)
         self.mlp.hidden_dim(self.model_dim)
-        validate_plan(self.topology.plan(self.num_layers), self.num_layers)
+        for looped in (False, True):
+            validate_plan(self.topology.plan(self.num_layers, looped), self.num_layers)
+        if self.recurrence_mix and not recurrent_layers(self.topology.plan(self.num_layers)):
+            raise ConfigError("recurrence_mix is set, but no layer of the topology recurs; set it to None")
 
     def build(self) -> "GPT":
         """A freshly initialised model on the CPU, drawn from torch's default generator."""
@@ -51,58 +81,175 @@ class Block(Module):
     attn_scale: Tensor
     mlp_scale: Tensor
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
+        self.layer, self.norm_scale = layer, config.norm_scale.at(layer)
         self.residual = config.residual.build(config.model_dim)
-        self.attention = config.attention.build(config.model_dim)
+        self.attention = config.attention.build(config.model_dim, layer, config.num_layers)
         self.mlp = config.mlp.build(config.model_dim)
         self.declare("attn_scale", torch.ones(config.model_dim), Role.GAIN)
         self.declare("mlp_scale", torch.ones(config.model_dim), Role.GAIN)
 
-    def forward(self, x: Tensor, x0: Tensor, ctx: Context) -> Tensor:
-        x = self.residual(x, x0)
-        x = x + self.attn_scale.to(x.dtype) * self.attention(rms_norm(x), ctx)
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
+    def attend(self, x_in: Tensor, frame: Frame, value_gain: Tensor | None, visit: Visit) -> Tensor:
+        """What attention adds to a stream that reads `x_in`."""
+        normed = rms_norm(x_in, self.norm_scale)
+        out = visit("attention", normed, self.attention(normed, frame, value_gain, visit))
+        return self.attn_scale.to(x_in.dtype) * out
+
+    def feed(self, x: Tensor, frame: Frame, visit: Visit) -> Tensor:
+        """What the MLP adds to a stream that reads `x`."""
+        normed = rms_norm(x, self.norm_scale)
+        out = visit("mlp", normed, self.mlp(normed, frame.operand, visit))
+        return self.mlp_scale.to(x.dtype) * out
+
+    def forward(self, x: Tensor, frame: Frame, value_gain: Tensor | None, visit: Visit) -> Tensor:
+        x = self.residual(x, frame.x0)
+        x = x + self.attend(x, frame, value_gain, visit)
+        return x + self.feed(x, frame, visit)
 
 
 class GPT(Module):
     """A decoder-only language model.
 
-    `compute_dtype` is the dtype of the activations: weights are kept as declared and cast at use.
+    `compute_dtype` is the dtype of the activations: weights are kept as declared and cast at use. `fake_quantiser`, when set,
+    stands between the hidden matrices and their products in the phases that ask for it.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
-        self.plan = config.topology.plan(config.num_layers)
-        self.embedding = config.embedding.build(config.vocab_size, config.model_dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        rows = skip_rows(self.plan)
-        self.skips: nn.Module = SkipConnections(rows, config.model_dim) if rows else nn.Identity()
-        self.head = config.head.build(self.embedding, config.vocab_size, config.model_dim)
+        self.fake_quantiser: FakeQuantiser | None = None
+        self.plans = {looped: config.topology.plan(config.num_layers, looped) for looped in (False, True)}
+        width, layers = config.model_dim, config.num_layers
+        self.embedding = config.embedding.build(config.vocab_size, width)
+        self.bigram = config.bigram.build(width) if config.bigram else None
+        self.smear = config.smear.build(width) if config.smear else None
+        kv_dim = config.attention.num_kv_heads * config.attention.head_dim(width)
+        values = config.value_embedding
+        self.value_embedding = values.build(config.vocab_size, layers, kv_dim) if values else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
+        rows = max(map(skip_rows, self.plans.values()))
+        self.skips = config.skips.build(rows, width) if rows else None
+        self.lanes = LaneMix(layers) if any(isinstance(s, Fork) for s in self.plan) else None
+        self.recurrent = recurrent_layers(self.plan)
+        self.recurrence_mix = config.recurrence_mix.build(len(self.recurrent)) if config.recurrence_mix else None
+        self.head = config.head.build(self.embedding, config.vocab_size, width)
+        config.init.apply(self)
 
-    def hidden(self, tokens: Tensor, ctx: Context) -> Tensor:
+    @property
+    def plan(self) -> LayerPlan:
+        """The plan of evaluation."""
+        return self.plans[EVALUATION.looped]
+
+    def hidden(self, tokens: Tensor, ctx: Context, phase: Phase = EVALUATION, visitor: Visitor | None = None) -> Tensor:
         """Final normalised hidden states. tokens: (B, T) int64. Returns (B, T, model_dim) in `compute_dtype`."""
-        x = x0 = rms_norm(self.embedding(tokens, self.compute_dtype))
+        frame = self._frame(tokens, ctx, phase)
+        return rms_norm(self._walk(self.plans[phase.looped], frame, visitor))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        ctx: Context,
+        phase: Phase = EVALUATION,
+        visitor: Visitor | None = None,
+    ) -> Tensor:
+        """Loss of every position in nats: (B, T) int64 tokens and targets -> (B, T) float32.
+
+        phase: constant of a compiled graph. visitor: see `underpar.nn.frame`.
+        """
+        return self.head.losses(self.hidden(tokens, ctx, phase, visitor), targets, _head_visit(visitor))
+
+    def logits(self, tokens: Tensor, ctx: Context, visitor: Visitor | None = None) -> Tensor:
+        """(B, T, vocab_size) float32 soft-capped logits."""
+        return self.head.logits(self.hidden(tokens, ctx, visitor=visitor), _head_visit(visitor))
+
+    def _frame(self, tokens: Tensor, ctx: Context, phase: Phase) -> Frame:
+        e = self.embedding(tokens, self.compute_dtype)
+        if self.bigram is not None:
+            e = e + self.bigram(tokens, ctx, self.compute_dtype)
+        smears_after_norm = self.config.smear is not None and self.config.smear.after_norm
+        if self.smear is not None and not smears_after_norm:
+            e = self.smear(e, ctx)
+        x0 = rms_norm(e)
+        if self.smear is not None and smears_after_norm:
+            x0 = self.smear(x0, ctx)
+        attention = self.config.attention
+        head_dim = attention.head_dim(self.config.model_dim)
+        cos, sin = attention.rope.tables(ctx.positions, head_dim, ctx.max_seqlen)
+        values = None
+        if self.value_embedding is not None:
+            values = self.value_embedding(tokens, head_dim, self.compute_dtype)
+        fake = self.fake_quantiser if phase.quantised else None
+        return Frame(x0, ctx, cos, sin, values, fake or cast)
+
+    def _walk(self, plan: LayerPlan, frame: Frame, visitor: Visitor | None) -> Tensor:
+        x, other = frame.x0, None  # the stream, or the first lane; the second lane
         saved: list[Tensor] = []
-        for step in self.plan:
+        last_pass: list[Tensor] = []
+        this_pass: list[Tensor] = []
+        execution = 0
+        for step in plan:
             match step:
-                case Run(layer):
-                    x = self.blocks[layer](x, x0, ctx)
+                case Run(layer, pass_number):
+                    visit = visitor.at(execution, layer) if visitor else NO_VISIT
+                    execution += 1
+                    gain = self.value_embedding.gain_of(layer) if self.value_embedding is not None else None
+                    block = self.blocks[layer]
+                    if other is not None:
+                        x, other = self._run_lanes(block, x, other, frame, gain, visit)
+                        continue
+                    x = block(x, frame, gain, visit)
+                    if self.recurrence_mix is not None and layer in self.recurrent:
+                        row = self.recurrent.index(layer)
+                        if row == 0:
+                            last_pass, this_pass = this_pass, []
+                        if pass_number:
+                            x = self.recurrence_mix(x, last_pass, row)
+                        this_pass.append(x)
                 case Push():
                     saved.append(x)
                 case Pop(row):
-                    x = self.skips(x, saved.pop(), row)
-        return rms_norm(x)
+                    x = self.skips(x, saved.pop(), row)  # type: ignore[misc]
+                case Fork():
+                    other = x
+                case Join(first):
+                    x, other = _join(x, other, first), None
+        return x
 
-    def forward(self, tokens: Tensor, targets: Tensor, ctx: Context) -> Tensor:
-        """Loss of every position in nats: (B, T) int64 tokens and targets -> (B, T) float32."""
-        return self.head.losses(self.hidden(tokens, ctx), targets)
+    def _run_lanes(
+        self, block: nn.Module, first: Tensor, second: Tensor, frame: Frame, gain: Tensor | None, visit: Visit
+    ) -> tuple[Tensor, Tensor]:
+        assert isinstance(block, Block)
+        assert self.lanes is not None
+        branches = (
+            block.attend(block.residual(first, frame.x0), frame, gain, visit),
+            block.feed(second, frame, visit),
+        )
+        return self.lanes((first, second), branches, block.layer)
 
-    def logits(self, tokens: Tensor, ctx: Context) -> Tensor:
-        """(B, T, vocab_size) float32 soft-capped logits."""
-        return self.head.logits(self.hidden(tokens, ctx))
+    def effective_phase(self, phase: Phase) -> Phase:
+        """The phase that this model tells from `phase` no more: what it ignores is as in evaluation."""
+        return Phase(
+            looped=phase.looped or self.plans[False] == self.plans[True],
+            quantised=phase.quantised and self.fake_quantiser is not None,
+        )
+
+    def distinct_phases(self, phases: Iterable[Phase]) -> tuple[Phase, ...]:
+        """Those of `phases` that differ to this model, in order: each compiles to a graph of its own."""
+        return tuple(dict.fromkeys(map(self.effective_phase, phases)))
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _head_visit(visitor: Visitor | None) -> Visit:
+    return visitor.head() if visitor else NO_VISIT
+
+
+def _join(first: Tensor, second: Tensor | None, share: float) -> Tensor:
+    assert second is not None
+    if share == 0.5:
+        return 0.5 * (first + second)
+    return first if share == 1.0 else second

@@ -1,14 +1,17 @@
-"""Causal self-attention with grouped queries, QK normalisation and rotary positions."""
+"""Causal self-attention with grouped queries, QK norm, rotary positions, a gain per query head, and what late recipes add."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from underpar.core.config import Config, PositiveFloat, PositiveInt, config, field
 from underpar.core.errors import ConfigError
 from underpar.core.roles import Role
-from underpar.data.context import Context
 from underpar.kernels.attention import attention
 from underpar.kernels.qk_norm_rope import qk_norm_rope
+from underpar.nn.frame import NO_VISIT, Frame, Visit
+from underpar.nn.gates import HeadGate, OutputGate
+from underpar.nn.layers import LayerSet, NoLayers
 from underpar.nn.linear import Linear, project_together
 from underpar.nn.module import Module
 from underpar.nn.norm import EPS
@@ -17,15 +20,21 @@ from underpar.nn.rope import Rope
 
 @config
 class Attention(Config):
-    """Grouped-query attention: q and k are RMS-normalised per head, rotated, and q is scaled by a learned gain per head.
+    """Heads, positions and gains of every layer.
 
-    With the 1/sqrt(head_dim) of the softmax kept, logits start within +-gain * sqrt(head_dim).
+    q (model_dim, model_dim), k and v (num_kv_heads * head_dim, model_dim), out (model_dim, model_dim) zero at the start;
+    q_gain (num_heads,). The softmax keeps its 1 / sqrt(head_dim).
     """
 
     num_heads: PositiveInt = 8
     num_kv_heads: PositiveInt = 4
     rope: Rope = field(default_factory=Rope)
     qk_gain_init: PositiveFloat = 1.5
+    exclude_self: LayerSet = field(default_factory=NoLayers)
+    """Layers whose head outputs lose the component along the token's own value vector. Source: exclusive self-attention
+    (XSA); golf PR #1530 line."""
+    gate: OutputGate | None = None
+    """A factor on every head's output."""
 
     def check(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -44,8 +53,8 @@ class Attention(Config):
             raise ConfigError(f"rope.dims = {self.rope.dims} is over model_dim / num_heads = {head_dim}")
         return head_dim
 
-    def build(self, model_dim: int) -> "SelfAttention":
-        return SelfAttention(self, model_dim)
+    def build(self, model_dim: int, layer: int, num_layers: int) -> "SelfAttention":
+        return SelfAttention(self, model_dim, excludes_self=self.exclude_self.contains(layer, num_layers))
 
 
 class SelfAttention(Module):
@@ -53,21 +62,41 @@ class SelfAttention(Module):
 
     q_gain: Tensor
 
-    def __init__(self, config: Attention, model_dim: int) -> None:
+    def __init__(self, config: Attention, model_dim: int, *, excludes_self: bool) -> None:
         super().__init__()
-        self.config = config
         self.head_dim = config.head_dim(model_dim)
+        self.excludes_self = excludes_self
         kv_dim = config.num_kv_heads * self.head_dim
         self.q = Linear(model_dim, model_dim)
         self.k = Linear(model_dim, kv_dim)
         self.v = Linear(model_dim, kv_dim)
         self.out = Linear(model_dim, model_dim, zero_init=True)
+        self.gate: HeadGate | None = config.gate.build(model_dim, config.num_heads) if config.gate else None
         self.declare("q_gain", torch.full((config.num_heads,), float(config.qk_gain_init)), Role.GAIN)
 
-    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+    def forward(self, x: Tensor, frame: Frame, value_gain: Tensor | None = None, visit: Visit = NO_VISIT) -> Tensor:
+        """value_gain: () what this layer multiplies the frame's value embedding by before adding it to its values."""
         batch, length, dim = x.shape
-        q, k, v = (y.view(batch, length, -1, self.head_dim) for y in project_together(x, (self.q, self.k, self.v)))
-        cos, sin = self.config.rope.tables(length, self.head_dim, x.device)
-        q, k = qk_norm_rope(q, k, self.q_gain, cos, sin, eps=EPS)
-        y = attention(q, k, v, ctx.cu_seqlens, ctx.max_seqlen)
-        return self.out(y.reshape(batch, length, dim))
+        projections = {"q": self.q, "k": self.k, "v": self.v}
+        raw_q, raw_k, raw_v = project_together(x, projections, frame.operand, visit)
+        q, k, v = (y.view(batch, length, -1, self.head_dim) for y in (raw_q, raw_k, raw_v))
+        q, k = qk_norm_rope(q, k, self.q_gain, frame.cos, frame.sin, eps=EPS)
+        if value_gain is not None and frame.values is not None:
+            v = v + value_gain.to(v.dtype) * frame.values
+        y = attention(q, k, v, frame.ctx.cu_seqlens, frame.ctx.max_seqlen)
+        if self.excludes_self:
+            y = exclude_self(y, v)
+        if self.gate is not None:
+            y = y * (self.gate.factor * torch.sigmoid(self.gate(x, raw_q).float())).to(y.dtype).unsqueeze(-1)
+        merged = y.reshape(batch, length, dim)
+        return visit("out", merged, self.out(merged, frame.operand))
+
+
+def exclude_self(y: Tensor, v: Tensor) -> Tensor:
+    """y_h - (y_h . v^) v^ with v^ = v / max(|v|, 1e-12): what a token read of itself is taken out of every head.
+
+    y: (B, T, H, D). v: (B, T, Hkv, D), the token's own values; query head h belongs to kv head h // (H / Hkv).
+    """
+    own = F.normalize(v.float(), dim=-1, eps=1e-12).unsqueeze(3)
+    grouped = y.unflatten(2, (v.shape[2], -1)).float()
+    return (grouped - (grouped * own).sum(-1, keepdim=True) * own).flatten(2, 3).to(y.dtype)

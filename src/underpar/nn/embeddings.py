@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from underpar.core.config import Config, PositiveFloat, config
+from underpar.core.config import Config, PositiveFloat, config, field
 from underpar.core.roles import Role
-from underpar.kernels.softcapped_ce import softcapped_cross_entropy
+from underpar.nn.frame import NO_VISIT, Visit
 from underpar.nn.linear import Linear
+from underpar.nn.loss import FusedLoss, Loss
 from underpar.nn.module import Module
 
 
@@ -43,6 +44,7 @@ class Head(Config):
     """Final hidden states -> logits -> losses."""
 
     softcap: float
+    loss: Loss
 
     def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
         return OutputHead(self, self.make_projection(embedding, vocab_size, model_dim))
@@ -57,6 +59,7 @@ class TiedHead(Head):
 
     softcap: PositiveFloat = 30.0
     """Logits are bounded to +-softcap by softcap * tanh(logits / softcap)."""
+    loss: Loss = field(default_factory=FusedLoss)
 
     def make_projection(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> nn.Module:
         return TiedProjection(embedding)
@@ -67,6 +70,7 @@ class UntiedHead(Head):
     """An output projection of its own, zero at the start so that every token begins equally likely."""
 
     softcap: PositiveFloat = 30.0
+    loss: Loss = field(default_factory=FusedLoss)
 
     def make_projection(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> nn.Module:
         return Linear(model_dim, vocab_size, zero_init=True, role=Role.HEAD)
@@ -88,14 +92,14 @@ class OutputHead(nn.Module):
 
     def __init__(self, config: Head, projection: nn.Module) -> None:
         super().__init__()
-        self.softcap = config.softcap
+        self.softcap, self.loss = config.softcap, config.loss
         self.projection = projection
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, visit: Visit = NO_VISIT) -> Tensor:
         """(B, T, vocab_size) soft-capped logits in float32."""
-        return self.softcap * torch.tanh(self.projection(hidden).float() / self.softcap)
+        return self.softcap * torch.tanh(visit("head", hidden, self.projection(hidden)).float() / self.softcap)
 
-    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, hidden: Tensor, targets: Tensor, visit: Visit = NO_VISIT) -> Tensor:
         """(B, T) float32 nats of each target."""
-        raw = self.projection(hidden)
-        return softcapped_cross_entropy(raw.flatten(0, 1), targets.flatten(), self.softcap).view_as(targets)
+        raw = visit("head", hidden, self.projection(hidden))
+        return self.loss(raw.flatten(0, 1), targets.flatten(), self.softcap).view_as(targets)

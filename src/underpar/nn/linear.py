@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from underpar.core.roles import Role
+from underpar.nn.frame import NO_VISIT, Operand, Visit, cast
 from underpar.nn.module import Module
 
 
@@ -22,24 +23,24 @@ class Linear(Module):
         self, in_features: int, out_features: int, *, zero_init: bool = False, role: Role = Role.MATRIX
     ) -> None:
         super().__init__()
+        self.zero_init = zero_init
         weight = torch.zeros(out_features, in_features)
         if not zero_init:
             bound = 1.0 / math.sqrt(in_features)
             weight.uniform_(-bound, bound)
         self.declare("weight", weight, role)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+    def forward(self, x: Tensor, operand: Operand = cast) -> Tensor:
+        return F.linear(x, operand(self.weight, x))
 
 
-def project_together(x: Tensor, layers: tuple[torch.nn.Module, ...]) -> tuple[Tensor, ...]:
-    """Apply several layers to one input. Plain `Linear`s share one matrix product, which reads `x` once.
+def project_together(
+    x: Tensor, layers: dict[str, Linear], operand: Operand = cast, visit: Visit = NO_VISIT
+) -> tuple[Tensor, ...]:
+    """Apply several layers to one input as one matrix product, which reads `x` once; each output is then visited.
 
-    The weights stay separate parameters (the optimiser orthogonalises each alone); a layer that has been wrapped, by an
-    adapter say, is simply called.
+    The weights stay separate parameters: the optimiser orthogonalises each alone. layers: by the name of their site.
     """
-    plain = [layer for layer in layers if type(layer) is Linear]
-    if len(plain) < len(layers):
-        return tuple(layer(x) for layer in layers)
-    out = F.linear(x, torch.cat([layer.weight.to(x.dtype) for layer in plain]))
-    return out.split([layer.weight.shape[0] for layer in plain], dim=-1)
+    weights = [operand(layer.weight, x) for layer in layers.values()]
+    outputs = F.linear(x, torch.cat(weights)).split([w.shape[0] for w in weights], dim=-1)
+    return tuple(visit(site, x, y) for site, y in zip(layers, outputs, strict=True))

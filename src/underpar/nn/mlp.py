@@ -8,6 +8,7 @@ from torch import Tensor
 from underpar.core.config import Config, Fraction, Range, config, field
 from underpar.core.errors import ConfigError
 from underpar.kernels.mlp_act import mlp_act
+from underpar.nn.frame import NO_VISIT, Operand, Visit, cast
 from underpar.nn.linear import Linear
 from underpar.nn.module import Module
 
@@ -73,8 +74,9 @@ class FeedForward(Module):
         self.up = Linear(model_dim, config.hidden_dim(model_dim))
         self.down = Linear(config.hidden_dim(model_dim), model_dim, zero_init=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, operand: Operand = cast, visit: Visit = NO_VISIT) -> Tensor:
         slope = self.activation.squared_slope
-        if slope is not None and type(self.up) is Linear and type(self.down) is Linear:
-            return mlp_act(x, self.up.weight, self.down.weight, slope)
-        return self.down(self.activation(self.up(x)))  # another activation, or a layer that has been wrapped
+        if slope is not None and not visit.needs_hidden:
+            return mlp_act(x, operand(self.up.weight, x), operand(self.down.weight, x), slope)
+        hidden = self.activation(visit("up", x, self.up(x, operand)))
+        return visit("down", hidden, self.down(hidden, operand))

@@ -1,13 +1,40 @@
-"""Root-mean-square normalisation without weights."""
+"""Root-mean-square normalisation without weights, and its constant scale by depth."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from underpar.core.config import Config, config
+
 EPS = torch.finfo(torch.float32).eps
 """Pinned: the default of torch depends on the dtype that autocast happens to choose (1.2e-7 or 7.8e-3)."""
 
 
-def rms_norm(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x^2) + 1.19e-7) over the last axis, computed in float32, returned in x's dtype."""
-    return F.rms_norm(x.float(), (x.shape[-1],), eps=EPS).to(x.dtype)
+def rms_norm(x: Tensor, scale: float = 1.0) -> Tensor:
+    """scale * x / sqrt(mean(x^2) + 1.19e-7) over the last axis, computed in float32, returned in x's dtype."""
+    normalised = F.rms_norm(x.float(), (x.shape[-1],), eps=EPS)
+    return (normalised if scale == 1.0 else normalised * scale).to(x.dtype)
+
+
+class NormScale(Config):
+    """A constant on what the branches of a block read."""
+
+    def at(self, layer: int) -> float:
+        """The scale of physical layer `layer`, counted from 0."""
+        raise NotImplementedError
+
+
+@config
+class UnitScale(NormScale):
+    """1 everywhere."""
+
+    def at(self, layer: int) -> float:
+        return 1.0
+
+
+@config
+class InverseRootDepth(NormScale):
+    """1 / sqrt(layer + 1): deeper layers read less and so write less. Source: golf PR #1530 line ("LN scale")."""
+
+    def at(self, layer: int) -> float:
+        return (layer + 1) ** -0.5
