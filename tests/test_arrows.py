@@ -23,7 +23,7 @@ ALLOWED = {
     "model": "core data.context nn",
     "train": "core data model optim",
     "evaluate": "core data compress.container model",
-    "referee": "core data compress.container compress.source model evaluate",
+    "referee": "core stats data compress.container compress.source model evaluate",
     "recipes": EVERY_LAYER,
     "lab": f"{EVERY_LAYER} recipes stats records referee",
     "cli": f"{EVERY_LAYER} recipes stats records referee lab",

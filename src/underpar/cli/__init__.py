@@ -25,6 +25,7 @@ VERBS = (
     "pack",
     "score",
     "verify",
+    "audit",
     "record",
     "report",
     "compare",

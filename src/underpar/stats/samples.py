@@ -68,10 +68,10 @@ def summarise(values: Iterable[float], *, confidence: float = 0.95) -> Summary:
 
     Raises StatsError for fewer than two values, a value that is not finite, or a confidence outside (0, 1).
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     numbers = checked(values, "summary")
     checked_share(confidence, "confidence")
     mean, sd, n = statistics.fmean(numbers), statistics.stdev(numbers), len(numbers)
-    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half, min(numbers), max(numbers), confidence)

@@ -1,0 +1,136 @@
+"""The audit of one record folder: read it, ask every question, give one word with its evidence."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from underpar.referee.audit.canon import implied_bytes
+from underpar.referee.audit.check_bytes import check_bytes
+from underpar.referee.audit.check_clocks import check_clocks
+from underpar.referee.audit.check_files import check_files
+from underpar.referee.audit.check_own import check_own
+from underpar.referee.audit.check_scores import check_scores
+from underpar.referee.audit.check_seeds import check_seeds
+from underpar.referee.audit.check_sizes import check_sizes
+from underpar.referee.audit.check_source import check_source
+from underpar.referee.audit.check_speedrun import check_speedrun
+from underpar.referee.audit.check_stats import check_stats
+from underpar.referee.audit.outcome import Found, Note
+from underpar.referee.audit.record import Record, read_record
+from underpar.referee.audit.report import Interval, Report
+from underpar.referee.audit.significance import Significance, against, target_rule
+from underpar.referee.audit.track import Track
+from underpar.referee.verdict import CheckResult, Verdict
+from underpar.stats import summarise
+
+Question = Callable[[Record], Iterator[Found]]
+
+QUESTIONS: tuple[Question, ...] = (
+    check_files,
+    check_scores,
+    check_bytes,
+    check_seeds,
+    check_sizes,
+    check_clocks,
+    check_source,
+    check_speedrun,
+    check_own,
+    check_stats,
+)
+
+
+def audit_folder(root: Path, *, track: Track | None = None, command: str = "") -> Report:
+    """Audit a record folder of either game. Nothing in it is executed or followed.
+
+    Raises RecordError when `root` is no folder that can be listed.
+    """
+    record = read_record(root, track=track)
+    found = [one for question in QUESTIONS for one in question(record)]
+    checks = tuple(one for one in found if isinstance(one, CheckResult))
+    notes = tuple(one for one in found if isinstance(one, Note))
+    report = Report(
+        folder=str(root),
+        name=(record.claims.name if record.claims else "") or root.resolve().name,
+        track=record.track.name,
+        track_assumed=record.track.assumed,
+        is_speedrun=record.is_speedrun,
+        date=_date(record),
+        author=record.claims.text("author", "github_id") if record.claims else "",
+        verdict=Verdict(
+            checks, subject={"folder": str(root), "command": command or f"underpar audit {shlex.quote(str(root))}"}
+        ),
+        notes=notes,
+        score=_interval(record),
+        stated=record.claims.bpb.value if record.claims and record.claims.bpb else None,
+        seconds=tuple(s.value for log in record.logs if (s := log.block.train_seconds)),
+        largest_bytes=max((t.bytes for log in record.logs if (t := log.block.total_bytes)), default=None),
+        bytes_per_token=_bytes_per_token(record),
+        facts={"files": len(record.inventory.items), "logs": [log.name for log in record.logs]},
+    )
+    if record.is_speedrun and record.track.target_nats:
+        rules = target_rule(record.values, record.track.target_nats, steps=record.track.counts_steps)
+        report = replace(report, rules=tuple(rules))
+    return report
+
+
+def _command(root: Path) -> str:
+    return f"underpar audit {shlex.quote(str(root))}"
+
+
+def compare(report: Report, predecessor: Report) -> Report:
+    """The report with its significance against an earlier record of the 16 MB game."""
+    if report.score is None or predecessor.score is None or report.is_speedrun or predecessor.is_speedrun:
+        return report
+    found: Significance = against(
+        _keyed(report.score),
+        _keyed(predecessor.score),
+        bytes_per_token=report.bytes_per_token,
+        predecessor=predecessor.folder,
+    )
+    return replace(report, significance=found, rules=found.rules)
+
+
+def _keyed(score: Interval) -> dict[int, float]:
+    """Seed -> value; runs without a seed get negative keys that match nobody's."""
+    keys = {name: int(name) if name.isdecimal() else -1 - index for index, name in enumerate(score.values)}
+    return {keys[name]: value for name, value in score.values.items()}
+
+
+def _interval(record: Record) -> Interval | None:
+    values: dict[str, float] = {}
+    for run in record.runs:
+        figure = run.score and (run.score.loss if record.is_speedrun else run.score.bpb)
+        if figure:
+            key = str(run.seed) if run.seed is not None else run.label
+            values[key if key not in values else run.label] = float(figure)
+    if not values:
+        return None
+    numbers = list(values.values())
+    if len(numbers) == 1:
+        return Interval(record.metric, values, numbers[0], None, None, None)
+    summary = summarise(numbers)
+    return Interval(record.metric, values, summary.mean, summary.sd, summary.low, summary.high)
+
+
+def _bytes_per_token(record: Record) -> float | None:
+    found = []
+    for run in record.runs:
+        tokens = run.log.block.tokens if run.log else None
+        if run.score and run.score.loss and run.score.bpb and tokens and run.score.bpb.value:
+            found.append(implied_bytes(tokens, run.score.loss.value, run.score.bpb.value) / tokens)
+    return statistics.median(found) if found else None
+
+
+def _date(record: Record) -> str:
+    """YYYY-MM-DD from submission.json, else from the name of the folder."""
+    stated = record.claims.date if record.claims else ""
+    for text in (stated, record.root.resolve().name):
+        match = re.search(r"20\d\d-\d\d-\d\d", text)
+        if match:
+            return match[0]
+    return ""

@@ -1,0 +1,62 @@
+"""A script of a folder: its bytes, its unpacked layers, its syntax tree. Nothing of it is ever executed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass, field
+
+from underpar.core.errors import RecordError
+from underpar.referee.audit.files import Item, read_limited
+from underpar.referee.audit.syntax import NoPython, parse
+from underpar.referee.audit.unpack import Unpackable, unpack_layers
+
+
+@dataclass(frozen=True)
+class Source:
+    """One script. `text` is the innermost layer: what would run."""
+
+    item: Item
+    shipped: bytes
+    text: str
+    layers: int = 0
+    """How often it was packed."""
+    tree: ast.Module | None = field(default=None, repr=False, compare=False)
+    """None for another language, or when it does not parse; `problem` says why."""
+    problem: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.shipped).hexdigest()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+
+def read_source(item: Item) -> Source:
+    """Read a script; what cannot be read or parsed is still a Source, with the reason in `problem`."""
+    try:
+        shipped = read_limited(item.path)
+    except RecordError as problem:
+        return Source(item, b"", "", problem=str(problem))
+    return source_from_bytes(item, shipped)
+
+
+def source_from_bytes(item: Item, shipped: bytes) -> Source:
+    """Decode, parse and unpack."""
+    try:
+        text = shipped.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        return Source(item, shipped, "", problem=f"not UTF-8 (byte {problem.start})")
+    if item.suffix != ".py":
+        return Source(item, shipped, text)
+    try:
+        tree = parse(text)
+        layers = unpack_layers(text, tree)
+        inner = layers[-1] if layers else text
+        return Source(item, shipped, inner, len(layers), parse(inner) if layers else tree)
+    except Unpackable as problem:
+        return Source(item, shipped, text, problem=f"packed, and not opened: {problem}")
+    except NoPython as problem:
+        return Source(item, shipped, text, problem=f"not Python that can be parsed ({problem})")
