@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from underpar.core.units import BITS_PER_NAT, bits_per_byte
 from underpar.core.world import World
 from underpar.data.context import Context
 from underpar.data.validation import ValStream
-from underpar.evaluate.score import Score, score
-from underpar.evaluate.windows import Flat, Sliding, Span, Window
+from underpar.evaluate.score import Score, charge, score
+from underpar.evaluate.windows import ONE_DOCUMENT, Documents, Flat, Sliding, Span, Window
+from underpar.nn.lookback import SmearGate
 
 
 def make_stream(count: int, seed: int = 0) -> ValStream:
@@ -30,13 +32,13 @@ def make_stream(count: int, seed: int = 0) -> ValStream:
 
 def history_costs(tokens: Tensor, targets: Tensor, context: Context) -> Tensor:
     """A predictor that can be added up by hand: exact in float32, and different for another target or history length."""
-    return (targets * 64 + torch.arange(tokens.shape[1])).float() / 64
+    return (targets * 64 + context.positions).float() / 64
 
 
 def by_hand(stream: ValStream, window: Window) -> np.ndarray:
     """Nats of every target with `history_costs`, one target at a time in float64."""
     charges = []
-    for span in window.spans(len(stream.tokens) - 1):
+    for span in window.spans(len(stream.tokens) - 1, stream.document_starts):
         for position in range(span.score_from, span.stop):
             charges.append(float(stream.tokens[position + 1]) + (position - span.start) / 64)
     return np.array(charges)
@@ -45,8 +47,9 @@ def by_hand(stream: ValStream, window: Window) -> np.ndarray:
 @st.composite
 def windows(draw: st.DrawFn) -> Window:
     context = draw(st.integers(1, 33))
+    stride = draw(st.integers(1, context))
     return draw(
-        st.sampled_from([Flat(context=context), Sliding(context=context, stride=draw(st.integers(1, context)))])
+        st.sampled_from([Flat(context=context), Sliding(context=context, stride=stride), Documents(context=context)])
     )
 
 
@@ -153,7 +156,7 @@ class Twice(Window):
 
     context: PositiveInt = 16
 
-    def spans(self, targets: int) -> Iterator[Span]:
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
         yield from Flat(context=self.context).spans(targets)
         yield Span(targets - 3, targets - 3, targets)
 
@@ -164,7 +167,7 @@ class Gap(Window):
 
     context: PositiveInt = 16
 
-    def spans(self, targets: int) -> Iterator[Span]:
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
         for span in Flat(context=self.context).spans(targets):
             yield span._replace(score_from=span.start + (8 if span.start else 0))
 
@@ -175,7 +178,7 @@ class Often(Window):
 
     context: PositiveInt = 16
 
-    def spans(self, targets: int) -> Iterator[Span]:
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
         yield from Flat(context=self.context).spans(targets)
         for _ in range(256):
             yield Span(0, 0, 1)
@@ -226,3 +229,21 @@ def test_json_keeps_bits_bytes_and_their_ratio() -> None:
     assert isinstance(found, Score)
     assert data["bits"] / data["bytes"] == data["bpb"] == found.bpb
     assert "document_bits" not in data
+
+
+@pytest.mark.parametrize("batch_tokens", [16, 40, 64, 1000])
+def test_documents_are_scored_as_if_each_were_alone_whatever_shares_the_pass(batch_tokens: int) -> None:
+    """Smear looks back one token, rotations start at each document: neither may depend on how rows were filled."""
+    config = tiny_config()
+    config.smear = SmearGate()
+    model = busy(config.frozen())
+    stream = make_stream(300, seed=2)
+    found = charge(model, stream, Documents(context=16), bos_id=BOS, batch_tokens=batch_tokens)
+    bounds = [*stream.document_starts.tolist(), len(stream.tokens)]
+    with torch.no_grad():
+        for start, stop in pairwise(bounds):
+            piece = torch.from_numpy(stream.tokens[start : min(start + 16, stop) + 1].astype(np.int64))[None]
+            if piece.shape[1] < 2:
+                continue
+            alone = model(piece[:, :-1], piece[:, 1:], dense(piece[:, :-1]))[0].numpy()
+            np.testing.assert_allclose(found[start : start + len(alone)], alone, rtol=1e-4, atol=1e-5)

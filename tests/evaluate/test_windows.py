@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from underpar.core.errors import ConfigError
-from underpar.evaluate.windows import Flat, Sliding, Span, Window
+from underpar.evaluate.windows import Documents, Flat, Sliding, Span, Window
 
 CONTEXTS = st.integers(1, 40)
 
@@ -17,9 +17,13 @@ def sliding(draw: st.DrawFn) -> Sliding:
     return Sliding(context=context, stride=draw(st.integers(1, context)))
 
 
-@given(st.one_of(st.builds(Flat, context=CONTEXTS), sliding()), st.integers(1, 400))
-def test_every_target_is_scored_once_and_in_order(window: Window, targets: int) -> None:
-    spans = list(window.spans(targets))
+@given(
+    st.one_of(st.builds(Flat, context=CONTEXTS), sliding(), st.builds(Documents, context=CONTEXTS)),
+    st.integers(1, 400),
+    st.sets(st.integers(0, 410), max_size=9),
+)
+def test_every_target_is_scored_once_and_in_order(window: Window, targets: int, starts: set[int]) -> None:
+    spans = list(window.spans(targets, np.array(sorted(starts), dtype=np.int64)))
     scored = np.concatenate([np.arange(s.score_from, s.stop) for s in spans])
     assert np.array_equal(scored, np.arange(targets))
     for span in spans:
@@ -47,6 +51,9 @@ def test_windows_of_a_small_stream_by_hand() -> None:
     ]  # fmt: skip
     assert list(Flat(context=8).spans(15)) == [Span(0, 0, 8), Span(8, 8, 15)]
     assert list(Flat(context=8).spans(16)) == [Span(0, 0, 8), Span(8, 8, 16)]
+    assert list(Documents(context=4).spans(12, np.array([0, 3, 9]))) == [
+        Span(0, 0, 3), Span(3, 3, 7), Span(7, 7, 9), Span(9, 9, 12),
+    ]  # fmt: skip
 
 
 def test_sliding_by_its_own_context_is_flat() -> None:

@@ -24,6 +24,11 @@ class Context(NamedTuple):
     cu_seqlens: Tensor | None
     max_seqlen: int
 
+    def to(self, device: str) -> "Context":
+        """The same facts on another device; the copy does not wait where its source is pinned."""
+        move = lambda t: t.to(device, non_blocking=True) if isinstance(t, Tensor) else t  # noqa: E731
+        return Context(*map(move, self))
+
     def nothing_before(self) -> Tensor:
         """(B, T) bool: tokens whose predecessor attention does not see either. Dense rows see across documents."""
         if self.cu_seqlens is not None:

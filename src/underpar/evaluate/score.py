@@ -12,7 +12,7 @@ from torch import Tensor
 from underpar.core.errors import ScoreError
 from underpar.core.units import BITS_PER_NAT
 from underpar.core.world import World
-from underpar.data.context import Context, row_context
+from underpar.data.context import Context, packed_context, row_context
 from underpar.data.validation import ValStream
 from underpar.evaluate.windows import Span, Window
 
@@ -60,7 +60,7 @@ class Score:
 
 
 @torch.no_grad()
-def score(
+def charge(
     losses_of: LossFunction,
     stream: ValStream,
     window: Window,
@@ -69,63 +69,100 @@ def score(
     world: World | None = None,
     batch_tokens: int = 65_536,
     progress: Callable[[float], None] | None = None,
-) -> Score:
-    """Charge every target of the stream once and add up bits and bytes.
+) -> np.ndarray:
+    """Nats of every target of the stream, each charged once: (len(stream.tokens) - 1,) float64, the same on every process.
 
     Args:
         losses_of: the model, or anything that returns nats per position.
         stream: tokens of whole documents in order, and the UTF-8 bytes each stands for.
-        window: how the stream is cut. Attention spans a window, across documents.
+        window: how the stream is cut. Attention spans a window, across documents unless the window is packed.
         batch_tokens: tokens of one forward pass on this process.
         progress: called with the fraction done.
     Raises:
-        ScoreError: a target was charged twice or never, a charge is negative, infinite or NaN, or bytes do not add up.
-    Cost: one forward pass over the stream for `Flat`, about context / stride for `Sliding`. Work is split over processes;
-    sums are float64.
+        ScoreError: a target was charged twice or never, or a charge is negative, infinite or NaN.
+    Cost: one forward pass over the stream for `Flat` and `Documents`, about context / stride for `Sliding`. Work is split
+    over processes; sums are float64.
     """
     world = world or World()
-    began = time.perf_counter()
     targets = len(stream.tokens) - 1
-    spans = list(window.spans(targets))
+    spans = list(window.spans(targets, stream.document_starts))
     mine = [spans[i] for i in world.share(len(spans))]
     charges = np.zeros(targets, dtype=np.float64)
     counts = np.zeros(targets, dtype=np.int32)
-    rows = max(1, batch_tokens // window.context)
-    pending: tuple[list[Span], Tensor] | None = None
-    for first in range(0, len(mine), rows):
-        batch = mine[first : first + rows]
-        losses = _losses(losses_of, stream.tokens, batch, window.context, rows, bos_id, world)
+    row_tokens = max(batch_tokens, window.context) if window.is_packed else window.context
+    rows = _packed_rows(mine, stream.document_starts, row_tokens) if window.is_packed else [[span] for span in mine]
+    rows_at_once = max(1, batch_tokens // row_tokens)
+    pending: tuple[list[list[Span]], Tensor] | None = None
+    for first in range(0, len(rows), rows_at_once):
+        batch = rows[first : first + rows_at_once]
+        inputs, wanted, context = _inputs(stream.tokens, batch, (rows_at_once, row_tokens), window, bos_id, world)
+        losses = losses_of(inputs, wanted, context)
         if pending:  # booked one pass late, so that the host works while the device does
             _book(*pending, charges, counts)
         pending = (batch, losses)
         if progress:
-            progress(min(1.0, (first + rows) / len(mine)))
+            progress(min(1.0, (first + rows_at_once) / len(rows)))
     if pending:
         _book(*pending, charges, counts)
     if world.size > 1:
         charges = _sum_over_ranks(charges, world)
         counts = _sum_over_ranks(counts, world)
     _check_ledger(charges, counts)
+    return charges
+
+
+def score(losses_of: LossFunction, stream: ValStream, window: Window, *, bos_id: int, **options: Any) -> Score:
+    """What a predictor costs on a text: `charge`, whose arguments these are, added up over bits and bytes.
+
+    Raises ScoreError as `charge` does, and when bytes do not add up.
+    """
+    began = time.perf_counter()
+    charges = charge(losses_of, stream, window, bos_id=bos_id, **options)
     return _add_up(charges, stream, time.perf_counter() - began)
 
 
-def _losses(
-    losses_of: LossFunction, tokens: np.ndarray, spans: list[Span], context: int, rows: int, bos_id: int, world: World
-) -> Tensor:
-    """Nats of `rows` rows, padded to a constant shape so that a compiled model meets only one. (rows, context) float32."""
-    batch = np.full((rows, context + 1), bos_id, dtype=np.int64)
-    for row, span in enumerate(spans):
-        batch[row, : span.stop - span.start + 1] = tokens[span.start : span.stop + 1]
-    both = torch.from_numpy(batch).to(world.device, non_blocking=True)
+def _packed_rows(spans: list[Span], document_starts: np.ndarray, row_tokens: int) -> list[list[Span]]:
+    """Consecutive spans that share a row. A row ends before a document that does not fit, so that what looks back one token
+    finds it wherever the rows are cut; only a document longer than a row is cut itself.
+    """
+    begins = set(document_starts.tolist())
+    rows: list[list[Span]] = []
+    used = row_tokens
+    for index, span in enumerate(spans):
+        needed = span.stop - span.start
+        if span.start in begins:  # the whole document, as far as it is in hand
+            last = next((i for i in range(index + 1, len(spans)) if spans[i].start in begins), len(spans)) - 1
+            needed = min(spans[last].stop - span.start, row_tokens)
+        if used + needed > row_tokens:
+            rows.append([])
+            used = 0
+        rows[-1].append(span)
+        used += span.stop - span.start
+    return rows
+
+
+def _inputs(
+    tokens: np.ndarray, rows: list[list[Span]], shape: tuple[int, int], window: Window, bos_id: int, world: World
+) -> tuple[Tensor, Tensor, Context]:
+    """Tokens, targets and context of the rows, padded to a constant shape so that a compiled model meets only one."""
+    padding = 0 if bos_id else 1  # any token that starts no document
+    batch = np.full((shape[0], shape[1] + 1), padding, dtype=np.int64)
+    for row, spans in enumerate(rows):
+        start, stop = spans[0].start, spans[-1].stop
+        batch[row, : stop - start + 1] = tokens[start : stop + 1]
+    both = torch.from_numpy(batch)
     inputs, wanted = both[:, :-1].contiguous(), both[:, 1:].contiguous()
-    return losses_of(inputs, wanted, row_context(inputs, bos_id))
+    context = packed_context(inputs, bos_id, window.context) if window.is_packed else row_context(inputs, bos_id)
+    return inputs.to(world.device), wanted.to(world.device), context.to(world.device)
 
 
-def _book(spans: list[Span], losses: Tensor, charges: np.ndarray, counts: np.ndarray) -> None:
+def _book(rows: list[list[Span]], losses: Tensor, charges: np.ndarray, counts: np.ndarray) -> None:
     found = losses.double().cpu().numpy()
-    for row, span in enumerate(spans):
-        charges[span.score_from : span.stop] += found[row, span.score_from - span.start : span.stop - span.start]
-        counts[span.score_from : span.stop] += 1
+    for row, spans in enumerate(rows):
+        origin = spans[0].start
+        for span in spans:
+            charges[span.score_from : span.stop] += found[row, span.score_from - origin : span.stop - origin]
+            counts[span.score_from : span.stop] += 1
 
 
 def _sum_over_ranks(values: np.ndarray, world: World) -> np.ndarray:

@@ -1,13 +1,19 @@
 """Which positions a forward pass sees, and which of them it scores."""
 
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from itertools import pairwise
+from typing import Annotated, ClassVar, NamedTuple
+
+import numpy as np
 
 from underpar.core.config import Config, PositiveInt, Range, config
 from underpar.core.errors import ConfigError
 
 ContextTokens = Annotated[int, Range(at_least=1, at_most=1 << 20)]
 """Bounded, because an artifact names its window and a score allocates by it."""
+
+
+ONE_DOCUMENT = np.zeros(1, dtype=np.int64)
 
 
 class Span(NamedTuple):
@@ -24,10 +30,16 @@ class Span(NamedTuple):
 class Window(Config):
     """How the held-out stream is cut into forward passes. Every target is scored exactly once, tails included."""
 
+    is_packed: ClassVar[bool] = False
+    """Whether attention stays within a span's document, so that many spans share a row; else each span is a row."""
+
     context: ContextTokens
 
-    def spans(self, targets: int) -> Iterator[Span]:
-        """Spans in stream order for a stream with `targets` predictable tokens."""
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
+        """Spans in stream order for a stream with `targets` predictable tokens.
+
+        document_starts: (documents,) ascending positions in the stream.
+        """
         raise NotImplementedError
 
 
@@ -37,9 +49,28 @@ class Flat(Window):
 
     context: ContextTokens = 1024
 
-    def spans(self, targets: int) -> Iterator[Span]:
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
         for start in range(0, targets, self.context):
             yield Span(start, start, min(start + self.context, targets))
+
+
+@config
+class Documents(Window):
+    """Each document by itself, in stretches of `context` tokens from its start; many share a forward pass.
+
+    What a model trained on packed documents expects. The last token of a document predicts the start of the next.
+    Source: the diagnostics of the golf PR #1530 line.
+    """
+
+    is_packed: ClassVar[bool] = True
+
+    context: ContextTokens = 2048
+
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
+        bounds = np.union1d(document_starts[document_starts < targets], (0, targets))
+        for first, last in pairwise(bounds.tolist()):
+            for start in range(first, last, self.context):
+                yield Span(start, start, min(start + self.context, last))
 
 
 @config
@@ -56,7 +87,7 @@ class Sliding(Window):
         if self.stride > self.context:
             raise ConfigError(f"stride = {self.stride} must not exceed context = {self.context}, or tokens are skipped")
 
-    def spans(self, targets: int) -> Iterator[Span]:
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
         overlap = self.context - self.stride
         start = 0
         while start == 0 or start + overlap < targets:

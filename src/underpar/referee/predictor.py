@@ -13,11 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from underpar.core.units import BITS_PER_NAT
 from underpar.core.world import World
 from underpar.data.context import row_context
 from underpar.data.validation import ValStream
-from underpar.evaluate.score import LossFunction, score
+from underpar.evaluate.score import LossFunction, charge
 from underpar.evaluate.windows import Window
 
 
@@ -56,22 +55,19 @@ class WindowedPredictor:
     progress: Callable[[float], None] | None = None
 
     def charges(self, tokens: np.ndarray) -> np.ndarray:
-        # One document per token: the score's per-document sums are then the ledger itself.
-        each = np.arange(len(tokens), dtype=np.int64)
-        stream = ValStream(tokens, np.ones(len(tokens), dtype=np.int32), each)
-        world = World(device=self.device)
+        starts = np.flatnonzero(tokens == self.bos_id).astype(np.int64)
+        stream = ValStream(tokens, np.ones(len(tokens), dtype=np.int32), starts)
         # The last batch is padded to full size; a short stream must not pay for a long one's.
-        spans = sum(1 for _ in self.window.spans(len(tokens) - 1))
-        found = score(
+        spans = sum(1 for _ in self.window.spans(len(tokens) - 1, starts))
+        return charge(
             self.losses_of,
             stream,
             self.window,
             bos_id=self.bos_id,
-            world=world,
+            world=World(device=self.device),
             batch_tokens=min(self.batch_tokens, spans * self.window.context),
             progress=self.progress,
         )
-        return found.document_bits[1:] / BITS_PER_NAT
 
     @torch.no_grad()
     def sweep(self, prefix: np.ndarray) -> np.ndarray:
