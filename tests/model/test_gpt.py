@@ -5,19 +5,39 @@ import math
 import pytest
 import torch
 
-from support import busy, dense, random_tokens, seeded, tiny_config
+from support import BOS, busy, dense, random_tokens, seeded, tiny_config
 from underpar.core.config import Config
 from underpar.core.errors import ConfigError
+from underpar.core.phase import EVALUATION, Phase
 from underpar.core.roles import Role
 from underpar.model.cost import model_cost, on_meta
 from underpar.model.gpt import GPTConfig
-from underpar.model.plan import Pop, Push, Run, Straight, UNet, skip_rows, validate_plan
-from underpar.nn.attention import Attention
+from underpar.model.plan import (
+    Fork,
+    Join,
+    Lanes,
+    LayerPlan,
+    Pop,
+    Push,
+    Recurrence,
+    Run,
+    Straight,
+    UNet,
+    executions,
+    skip_rows,
+    validate_plan,
+)  # fmt: skip
+from underpar.nn.attention import Attention, exclude_self
 from underpar.nn.embeddings import UntiedHead
+from underpar.nn.fake_quantise import FakeIntPerRow
+from underpar.nn.frame import Visit
+from underpar.nn.gates import SparseGate
 from underpar.nn.linear import Linear, project_together
+from underpar.nn.lookback import BigramHash, BigramProductHash, SmearGate
 from underpar.nn.mlp import MLP
 from underpar.nn.module import Module, parameter_roles
-from underpar.nn.rope import Rope
+from underpar.nn.recurrence import FrozenMix
+from underpar.nn.rope import Rope, StretchedRope
 from underpar.recipes import registry
 
 
@@ -204,3 +224,208 @@ def test_straight_has_no_skips() -> None:
     config = tiny_config()
     config.topology = Straight()
     assert not [name for name, _ in seeded(config).named_parameters() if name.startswith("skips")]
+
+
+# ------------------------------------------------------------------------------------------------- the late line
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("golf/pr122", 19_941_440), ("golf/pr1736", 35_989_658), ("golf/pr1787", 35_945_658), ("golf/pr1855", 35_945_671),
+    ],
+)  # fmt: skip
+def test_published_recipes_have_their_published_number_of_parameters(name: str, params: int) -> None:
+    assert on_meta(registry.resolve(name).config.model).num_parameters() == params
+
+
+def test_the_breakdown_of_pr1787() -> None:
+    model = on_meta(registry.resolve("golf/pr1787").config.model)
+    sizes = {name: param.numel() for name, param in model.named_parameters()}
+    assert sizes["embedding.weight"] == 4_194_304
+    assert sizes["skips.weight"] == sizes["skips.gate"] == 8 * 512
+    assert (sizes["lanes.keep"], sizes["lanes.write"]) == (22, 44)
+    block = {name.removeprefix("blocks.3."): size for name, size in sizes.items() if name.startswith("blocks.3.")}
+    assert block == {
+        "residual.mix": 1024, "attn_scale": 512, "mlp_scale": 512, "attention.q_gain": 8, "attention.gate.weight": 96,
+        "attention.q.weight": 512 * 512, "attention.k.weight": 256 * 512, "attention.v.weight": 256 * 512,
+        "attention.out.weight": 512 * 512, "mlp.up.weight": 2048 * 512, "mlp.down.weight": 2048 * 512,
+    }  # fmt: skip
+
+
+def test_recurrence_runs_in_the_published_order() -> None:
+    topology = UNet(recurrence=Recurrence(first=3, last=5, passes=3), lanes=Lanes(first=8))
+    looped, once = topology.plan(11), topology.plan(11, looped=False)
+    first, second = split_at_first_pop(looped)
+    assert executions(first) == [0, 1, 2, 3, 4, 5, 3, 4]
+    assert executions(second) == [5, 3, 4, 5, 6, 7, 8, 9, 10]
+    first, second = split_at_first_pop(once)
+    assert executions(first) == [0, 1, 2, 3, 4]
+    assert executions(second) == [5, 6, 7, 8, 9, 10]
+    assert (skip_rows(looped), skip_rows(once)) == (8, 5)
+    fork = looped.index(Fork())
+    assert executions(looped[fork:]) == [8, 9, 10]
+    assert looped[-1] == Join(0.5)
+
+
+def split_at_first_pop(plan: LayerPlan) -> tuple[LayerPlan, LayerPlan]:
+    at = next(i for i, step in enumerate(plan) if isinstance(step, Pop))
+    return plan[:at], plan[at:]
+
+
+def test_both_branches_write_to_both_lanes() -> None:
+    config = tiny_config()
+    config.topology = UNet(lanes=Lanes(first=1))
+    model = busy(config.frozen())
+    tokens = random_tokens(1, 6)
+    frame = model._frame(tokens, dense(tokens), EVALUATION)
+    mix = model.lanes
+    assert mix is not None
+    lanes = (torch.randn(1, 6, 32), torch.randn(1, 6, 32))
+    attended, fed = torch.randn(1, 6, 32), torch.randn(1, 6, 32)
+    first, second = mix(lanes, (attended, fed), 1)
+    keep, write = mix.keep[1], mix.write[1]
+    torch.testing.assert_close(first, keep[0] * lanes[0] + write[0, 0] * attended + write[1, 0] * fed)
+    torch.testing.assert_close(second, keep[1] * lanes[1] + write[0, 1] * attended + write[1, 1] * fed)
+    assert frame.values is None
+
+
+def test_a_fresh_sparse_gate_halves_and_a_fresh_smear_is_nothing() -> None:
+    config = tiny_config()
+    config.attention = Attention(num_heads=4, num_kv_heads=2, gate=SparseGate())
+    config.smear = SmearGate()
+    model = seeded(config.frozen())
+    x = torch.randn(1, 5, 32)
+    gate = model.blocks[0].attention.gate  # type: ignore[union-attr]
+    assert torch.equal(torch.sigmoid(gate(x, x)), torch.full((1, 5, 4), 0.5))  # type: ignore[operator, arg-type]
+    tokens = random_tokens(1, 5)
+    e = model.embedding(tokens, torch.float32)
+    assert model.smear is not None
+    assert torch.equal(model.smear(e, dense(tokens)), e)
+
+
+def test_smear_reads_the_token_before_but_not_across_a_document_start() -> None:
+    config = tiny_config()
+    config.smear = SmearGate()
+    model = busy(config.frozen())
+    tokens = torch.tensor([[5, 6, BOS, 7]])
+    e = model.embedding(tokens, torch.float32)
+    smeared = model.smear(e, dense(tokens))  # type: ignore[misc]
+    assert torch.equal(smeared[0, 0], e[0, 0])
+    assert torch.equal(smeared[0, 2], e[0, 2])
+    weight, strength = model.smear.weight, model.smear.strength  # type: ignore[union-attr]
+    for t in (1, 3):
+        gate = strength * torch.sigmoid((weight * e[0, t, :12]).sum())  # type: ignore[operator]
+        torch.testing.assert_close(smeared[0, t], e[0, t] + gate * e[0, t - 1])
+
+
+def test_exclusive_attention_leaves_nothing_along_the_own_value() -> None:
+    y, v = torch.randn(2, 5, 4, 8), torch.randn(2, 5, 2, 8)
+    out = exclude_self(y, v)
+    along = torch.einsum("bthd,bthd->bth", out, v.repeat_interleave(2, dim=2))
+    torch.testing.assert_close(along, torch.zeros_like(along), atol=1e-5, rtol=0)
+    kept = y - out
+    torch.testing.assert_close(kept, torch.einsum("bthd,bthd->bth", y, (u := unit(v)))[..., None] * u)
+
+
+def unit(v: torch.Tensor) -> torch.Tensor:
+    repeated = v.repeat_interleave(2, dim=2)
+    return repeated / repeated.norm(dim=-1, keepdim=True)
+
+
+def test_bigram_buckets_by_hand() -> None:
+    hashed = BigramHash(buckets=10_240)
+    tokens, before = torch.tensor([[300, 65_535]]), torch.tensor([[7, 65_535]])
+    alone = torch.tensor([[False, False]])
+    wrap = lambda z: (z + 2**31) % 2**32 - 2**31  # noqa: E731
+    want = [((wrap(36_313 * t) ^ wrap(27_191 * b)) % 10_239) for t, b in ((300, 7), (65_535, 65_535))]
+    assert hashed.hash(tokens, before, alone).tolist() == [want]
+    assert hashed.hash(tokens, before, ~alone).tolist() == [[10_239, 10_239]]
+    assert BigramProductHash().hash(tokens, before, alone).tolist()[0][0] == (7 * 92_821 + 300) % 4096
+
+
+def test_stretched_rope_changes_nothing_up_to_the_length_of_training() -> None:
+    positions = torch.arange(64)
+    plain, stretched = Rope(dims=16), StretchedRope(dims=16, train_length=32)
+    assert torch.equal(stretched.tables(positions, 64, 32)[0], plain.tables(positions, 64, 32)[0])
+    cos, _ = stretched.tables(positions, 64, 128)
+    torch.testing.assert_close(cos[:, 1], torch.cos(positions * (10_000 * 4 ** (16 / 14)) ** (-2 / 16)))
+
+
+def test_recurrence_keeps_what_the_mix_says_of_the_pass_before() -> None:
+    """With beta 0 and alpha 1 for itself, every later pass hands on what the first pass put out."""
+    config = tiny_config()
+    config.num_layers = 4
+    config.topology = UNet(recurrence=Recurrence(first=1, last=1, passes=3))
+    config.recurrence_mix = FrozenMix(beta=(0.0,), alpha=(1.0,))
+    model = busy(config.frozen())
+    tokens = random_tokens(1, 6)
+    seen = []
+    model.blocks[1].register_forward_hook(lambda _m, _i, out: seen.append(out.detach()))
+    fed: list[torch.Tensor] = []
+    model.blocks[1].register_forward_pre_hook(lambda _m, args: fed.append(args[0].detach()))
+    model.hidden(tokens, dense(tokens))
+    assert len(seen) == 3
+    skip = model.skips
+    assert skip is not None
+    torch.testing.assert_close(fed[1], seen[0])  # still in the first half: no skip between the passes
+
+
+def test_fake_quantisation_meets_the_grid_and_passes_the_gradient() -> None:
+    config = tiny_config().frozen()
+    model, plain = busy(config), busy(config)
+    model.fake_quantiser = FakeIntPerRow(bits=4)
+    tokens, targets = random_tokens(1, 12), random_tokens(1, 12, seed=1)
+    ctx = dense(tokens)
+    on, off = Phase(quantised=True), Phase(quantised=False)
+    assert torch.equal(model(tokens, targets, ctx, off), plain(tokens, targets, ctx))
+    with torch.no_grad():
+        for name, param in plain.named_parameters():
+            if parameter_roles(plain)[name] is Role.MATRIX:
+                step = param.abs().amax(1, keepdim=True) / 7
+                param.copy_(torch.round(param / step) * step)
+    torch.testing.assert_close(model(tokens, targets, ctx, on), plain(tokens, targets, ctx))
+    for each, phase in ((model, on), (plain, off)):
+        each(tokens, targets, ctx, phase).mean().backward()
+    for (name, a), b in zip(model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+    assert model.distinct_phases([on, off]) == (on, off)
+    assert plain.distinct_phases([on, off]) == (off,)
+
+
+def test_visits_see_every_site_and_a_visit_that_adds_nothing_changes_nothing() -> None:
+    config = tiny_config()
+    config.num_layers = 4
+    config.topology = UNet(recurrence=Recurrence(first=1, last=2, passes=2), lanes=Lanes(first=3))
+    model = busy(config.frozen())
+    seen: list[tuple[int, int, str]] = []
+
+    class Watch(Visit):
+        def __init__(self, execution: int, layer: int, *, inside: bool) -> None:
+            self.execution, self.layer, self.needs_hidden = execution, layer, inside
+
+        def __call__(self, site: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            seen.append((self.execution, self.layer, site))
+            return y
+
+    class Watcher:
+        def __init__(self, *, inside: bool) -> None:
+            self.inside = inside
+
+        def at(self, execution: int, layer: int) -> Visit:
+            return Watch(execution, layer, inside=self.inside)
+
+        def head(self) -> Visit:
+            return Watch(-1, -1, inside=False)
+
+    tokens = random_tokens(2, 9)
+    want = model.logits(tokens, dense(tokens))
+    assert torch.equal(model.logits(tokens, dense(tokens), Watcher(inside=False)), want)
+    order = [0, 1, 2, 1, 2, 3]
+    outer = {(i, layer, site) for i, layer in enumerate(order) for site in ("q", "k", "v", "out", "attention", "mlp")}
+    assert set(seen) == outer | {(-1, -1, "head")}
+    seen.clear()
+    torch.testing.assert_close(model.logits(tokens, dense(tokens), Watcher(inside=True)), want)
+    assert set(seen) == outer | {(i, layer, s) for i, layer in enumerate(order) for s in ("up", "down")} | {
+        (-1, -1, "head")
+    }

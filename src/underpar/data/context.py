@@ -27,7 +27,7 @@ class Context(NamedTuple):
     def to(self, device: str) -> "Context":
         """The same facts on another device; the copy does not wait where its source is pinned."""
         move = lambda t: t.to(device, non_blocking=True) if isinstance(t, Tensor) else t  # noqa: E731
-        return Context(*map(move, self))
+        return Context(*map(move, self))  # type: ignore[arg-type]
 
     def nothing_before(self) -> Tensor:
         """(B, T) bool: tokens whose predecessor attention does not see either. Dense rows see across documents."""

@@ -81,6 +81,7 @@ def build_model(config: Recipe, world: World) -> GPT:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = config.model.build()
+    model.fake_quantiser = config.fake_quantise
     model = model.to(world.device)
     with torch.no_grad():
         for param in model.parameters():

@@ -11,6 +11,8 @@ from underpar.data.loaders import Loader, SequentialRows
 from underpar.data.tokenizers import SentencePiece, TokenizerConfig
 from underpar.evaluate.windows import Flat, Window
 from underpar.model.gpt import GPTConfig
+from underpar.nn.fake_quantise import FakeQuantiser
+from underpar.optim.averaging import Averaging
 from underpar.optim.partition import Optim
 from underpar.optim.schedules import Schedule
 from underpar.train.loop import Training
@@ -56,6 +58,10 @@ class Recipe(Config):
     model: GPTConfig = field(default_factory=GPTConfig)
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
+    averaging: Averaging | None = None
+    """Weights that are scored and packed instead of the last ones."""
+    fake_quantise: FakeQuantiser | None = None
+    """Quantisation-aware training: the grid that hidden matrices meet while `schedule.fake_quantise` is on."""
     train: Training = field(default_factory=Training)
     pack: Packing = field(default_factory=Packing)
     evaluate: Evaluation = field(default_factory=Evaluation)
