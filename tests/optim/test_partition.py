@@ -68,7 +68,7 @@ def test_reset_is_as_if_no_step_had_been_taken(matrix: OptimiserConfig) -> None:
 
 def test_every_parameter_gets_the_optimiser_of_its_role() -> None:
     optimisers = make_optim().build(seeded(tiny_config()), World())
-    names = {role: set(group.params) for role, (_, group) in optimisers.groups.items()}
+    names = {role: set(group.params) for role, group in optimisers.groups.items()}
     assert names["embedding"] == {"embedding.weight"}
     assert "blocks.1.mlp.up.weight" in names["matrix"]
     assert names["gain"] >= {

@@ -20,7 +20,8 @@ class NorMuon(MatrixOptimiser):
 
     def new_state(self, count: int, rows: int, cols: int, device: str) -> dict[str, Tensor]:
         second = torch.zeros(count, rows, 1, device=device)
-        return MatrixOptimiser.new_state(self, count, rows, cols, device) | {"second_moment": second}
+        momentum = MatrixOptimiser.new_state(self, count, rows, cols, device)  # super() fails in a slotted dataclass
+        return momentum | {"second_moment": second}
 
     def update(self, grads: Tensor, state: dict[str, Tensor], momentum: float) -> Tensor:
         buffer, second = state["momentum"], state["second_moment"]

@@ -40,7 +40,7 @@ class Optimisers:
             if param.requires_grad:
                 by_role.setdefault(roles[name], {})[name] = param
         self.clip, self.world = config.clip, world
-        self.groups: dict[str, tuple[OptimiserConfig, Group]] = {}
+        self.groups: dict[str, Group] = {}
         for role in Role:
             chosen, params = getattr(config, role), by_role.get(role)
             if chosen is None and params is not None:
@@ -50,7 +50,7 @@ class Optimisers:
                     f"optim.{role} = {chosen}, but the model has no parameter of that role; set it to None"
                 )
             if chosen is not None and params is not None:
-                self.groups[role.value] = chosen, chosen.build(params, world)
+                self.groups[role.value] = chosen.build(params, world)
 
     def step(self, settings: Settings) -> dict[str, float]:
         """One update of everything from `.grad`. Returns the settings that were consumed, by name, for the effect trace.
@@ -58,9 +58,7 @@ class Optimisers:
         `.grad` holds this process's part of a sum over processes, and is consumed; None counts as zero. Replicated groups go
         first: they work while the gradients of the sharded ones are on their way.
         """
-        in_order = sorted(
-            ((role, group) for role, (_, group) in self.groups.items()), key=lambda item: item[1].is_sharded
-        )
+        in_order = sorted(self.groups.items(), key=lambda item: item[1].is_sharded)
         if self.clip is not None:
             params = [param for _, group in in_order for param in group.params.values()]
             self.clip.before_reduction(gradients_of(params), self.world)
@@ -76,13 +74,13 @@ class Optimisers:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """All state by parameter name, the same whatever the number of processes. Collective: call on every process."""
-        return {key: value for _, group in self.groups.values() for key, value in group.state_tensors().items()}
+        return {key: value for group in self.groups.values() for key, value in group.state_tensors().items()}
 
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
-        for _, group in self.groups.values():
+        for group in self.groups.values():
             group.load_state_tensors(state)
 
     def reset(self) -> None:
         """As if no step had been taken."""
-        for _, group in self.groups.values():
+        for group in self.groups.values():
             group.reset()
