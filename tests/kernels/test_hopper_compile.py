@@ -68,16 +68,27 @@ def compiled(
 def test_cross_entropy(vocab_size: int, softcap: float) -> None:
     from underpar.kernels.softcapped_ce import triton as kernels
 
-    tile = kernels._tile(vocab_size)
+    tile = kernels.tile_for(vocab_size)
     types = dict.fromkeys(("losses_ptr", "lse_ptr", "grad_losses_ptr"), "*fp32")
     types |= {"logits_ptr": "*bf16", "grad_logits_ptr": "*bf16", "targets_ptr": "*i64"}
     types |= dict.fromkeys(("num_rows", "row_stride", "grad_stride"), "i32")
-    constants = {"VOCAB": vocab_size, "SOFTCAP": softcap}
+    constants = {"VOCAB": vocab_size, "SOFTCAP": softcap, "FAST": True}
     forward, _ = compiled(kernels._forward_kernel, types, constants, tile)
     backward, _ = compiled(kernels._backward_kernel, types, constants, tile)
     assert "ld.global.v4.b32" in forward
     assert "ld.global.v4.b32" in backward
     assert "st.global.v4.b32" in backward
+
+
+@pytest.mark.parametrize("vocab_size", [1024, 8192])
+def test_loss_and_gradient(vocab_size: int) -> None:
+    from underpar.kernels.linear_softcapped_ce import triton as kernels
+
+    types = {"logits_ptr": "*bf16", "targets_ptr": "*i64", "losses_ptr": "*fp32", "num_rows": "i32"}
+    constants = {"VOCAB": vocab_size, "SOFTCAP": 30.0, "BOUNDED": True, "FAST": True}
+    ptx, _ = compiled(kernels._loss_and_gradient_kernel, types, constants, kernels.tile_of_one_pass(vocab_size))
+    assert "ld.global.v4.b32" in ptx
+    assert "st.global.v4.b32" in ptx
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])
