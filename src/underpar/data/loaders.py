@@ -234,7 +234,7 @@ def _put(ready: queue.Queue, item: object, stop: threading.Event) -> None:
 
 def _parts(rows: range, row_tokens: int, micro_batch_tokens: int) -> list[range]:
     """`rows` cut into the fewest nearly equal ranges of at most `micro_batch_tokens` tokens each, or of single rows."""
-    count = min(len(rows), -(-len(rows) * row_tokens // micro_batch_tokens))
+    count = -(-len(rows) // max(1, micro_batch_tokens // row_tokens))
     return [range(rows.start + len(rows) * i // count, rows.start + len(rows) * (i + 1) // count) for i in range(count)]
 
 
