@@ -23,7 +23,7 @@ from underpar.referee.audit.check_stats import check_stats
 from underpar.referee.audit.outcome import Found, Note
 from underpar.referee.audit.record import Record, read_record
 from underpar.referee.audit.report import Interval, Report
-from underpar.referee.audit.significance import Significance, against, target_rule
+from underpar.referee.audit.significance import RecordRule, against, control_rule, steps_rule, target_rule
 from underpar.referee.audit.track import Track
 from underpar.referee.verdict import CheckResult, Verdict
 from underpar.stats import summarise
@@ -68,14 +68,25 @@ def audit_folder(root: Path, *, track: Track | None = None, command: str = "") -
         score=_interval(record),
         stated=record.claims.bpb.value if record.claims and record.claims.bpb else None,
         seconds=tuple(s.value for log in record.logs if (s := log.block.train_seconds)),
+        steps=tuple(done[0] for log in record.logs if (done := log.block.steps)),
+        counts_steps=record.track.counts_steps,
         largest_bytes=max((t.bytes for log in record.logs if (t := log.block.total_bytes)), default=None),
         bytes_per_token=_bytes_per_token(record),
         facts={"files": len(record.inventory.items), "logs": [log.name for log in record.logs]},
     )
-    if record.is_speedrun and record.track.target_nats:
-        rules = target_rule(record.values, record.track.target_nats, steps=record.track.counts_steps)
-        report = replace(report, rules=tuple(rules))
-    return report
+    return replace(report, rules=tuple(_entry_rules(record))) if record.is_speedrun else report
+
+
+def _entry_rules(record: Record) -> Iterator[RecordRule]:
+    """The conditions of the speedrun that one folder can meet by itself."""
+    if record.track.target_nats:
+        yield from target_rule(record.values, record.track.target_nats, steps=record.track.counts_steps)
+    if not record.track.counts_steps:
+        control = [log for log in record.other_logs if log.block.last_validation]
+        yield from control_rule(
+            [s.value for log in record.logs if (s := log.block.train_seconds)],
+            [s.value for log in control if (s := log.block.train_seconds)],
+        )
 
 
 def _command(root: Path) -> str:
@@ -83,15 +94,22 @@ def _command(root: Path) -> str:
 
 
 def compare(report: Report, predecessor: Report) -> Report:
-    """The report with its significance against an earlier record of the 16 MB game."""
-    if report.score is None or predecessor.score is None or report.is_speedrun or predecessor.is_speedrun:
+    """The report with its significance against an earlier record of its track.
+
+    Times of two speedrun folders are of two machines and are not compared; steps are.
+    """
+    new, old = report.score, predecessor.score
+    if new is None or old is None or report.is_speedrun != predecessor.is_speedrun:
         return report
-    found: Significance = against(
-        _keyed(report.score),
-        _keyed(predecessor.score),
-        bytes_per_token=report.bytes_per_token,
-        predecessor=predecessor.folder,
-    )
+    if report.counts_steps and report.steps and predecessor.steps:
+        rule = steps_rule(
+            list(new.values.values()), max(report.steps), list(old.values.values()), max(predecessor.steps),
+            predecessor.folder,
+        )  # fmt: skip
+        return replace(report, rules=(*report.rules, rule))
+    if report.is_speedrun:
+        return report
+    found = against(_keyed(new), _keyed(old), bytes_per_token=report.bytes_per_token, predecessor=predecessor.folder)
     return replace(report, significance=found, rules=found.rules)
 
 

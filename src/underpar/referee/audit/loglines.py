@@ -7,6 +7,7 @@ training script that stands in front of many logs cannot be mistaken for what it
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable
 
 from underpar.referee.audit.facts import Block, Clock, Score, Size
@@ -23,6 +24,7 @@ _TRAIN_TIME = re.compile(rf"train_time\s*[:=]\s*{_F}(ms|s|m)\b")
 _PROGRESS = re.compile(rf"(?:step:)?{_I}/{_I}\b.*?\btrain_time:\s*{_F}(ms|s|m)\b")
 _DIAGNOSTIC = re.compile(r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^raw\b|chunk|progress", re.IGNORECASE)
 
+_PLAIN = string.ascii_letters + string.digits + "_: "
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -76,20 +78,19 @@ Handler = Callable[[Block, "re.Match[str]", int, str], None]
 _HANDLERS: dict[str, list[tuple[re.Pattern[str], Handler]]] = {}
 
 
+def _literal(pattern: str) -> str:
+    """The plain text that a pattern begins with."""
+    return pattern[: len(pattern) - len(pattern.lstrip(_PLAIN))]
+
+
 def _on(pattern: str) -> Callable[[Handler], Handler]:
     """Register a handler under every way its pattern can begin."""
 
     def keep(handler: Handler) -> Handler:
-        compiled = re.compile(pattern)
-        literal = re.match(r"[\w ]+", pattern)
-        assert literal is not None
-        _HANDLERS.setdefault(literal[0][:4], []).append((compiled, handler))
+        _HANDLERS.setdefault(_literal(pattern)[:4], []).append((re.compile(pattern), handler))
         return handler
 
     return keep
-
-
-STARTS: dict[bytes, list[tuple[re.Pattern[str], Handler]]]
 
 
 @_on(rf"seed:\s*{_I}\s*$")
@@ -234,7 +235,11 @@ def _clock_of(match: re.Match[str], where: str) -> Printed | None:
     return Printed(value.value * _SECONDS[match[2]], value.unit * _SECONDS[match[2]], where) if value else None
 
 
-STARTS = {prefix.encode(): rows for prefix, rows in _HANDLERS.items()}
+STARTS: dict[bytes, tuple[bytes, ...]] = {
+    head.encode(): tuple({_literal(pattern.pattern).encode() for pattern, _ in rows})
+    for head, rows in _HANDLERS.items()
+}
+"""First four bytes -> how the lines that carry a fact begin."""
 
 
 def take_line(block: Block, text: str, line: int, where: str) -> None:

@@ -22,6 +22,7 @@ MAX_FACTS = 100_000
 """Lines of one log that are taken apart; real ones have a few thousand at most."""
 
 RULE = b"=" * 100
+_DIGITS = frozenset(bytes([d]) for d in b"0123456789")
 _EPOCH = re.compile(rb"\d{9,10}\.\d+ +")
 _GPU = re.compile(r"NVIDIA (GeForce RTX \d+\w*|RTX [\w ]+?\d+|[A-Z]{1,2}\d{2,3}\w?)\b")
 _SOURCE_START = re.compile(rb"\s*(?:import |from \w|#|\"\"\"|'''|@|_|code\b)")
@@ -45,21 +46,20 @@ class _Reader:
         self.facts.blocks.append(self.block)
         self.number = 0
         self.facts_read = 0
-        self.rules = 0
         self.raw_progress: tuple[bytes, int] | None = None
-        self.source: list[bytes] | None = None
+        self.capturing = True
+        self.source: list[bytes] = []
         self.source_size = 0
         self.gpus: set[str] = set()
 
     def read(self, stream: BinaryIO) -> None:
-        for line in self._lines(stream):
-            self.number += 1
-            self._take(line)
+        for lines in self._batches(stream):
+            self._take_batch(lines)
         self._close_progress()
         self.facts.lines = self.number
         self.facts.gpus = frozenset(self.gpus)
 
-    def _lines(self, stream: BinaryIO) -> Iterator[bytes]:
+    def _batches(self, stream: BinaryIO) -> Iterator[list[bytes]]:
         """Lines without their ends; an over-long line is cut, and said so once. Also hashes and checks the text."""
         digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
         rest, total, text, long = b"", 0, True, False
@@ -77,42 +77,66 @@ class _Reader:
                     self._problem(f"is not UTF-8, first seen before byte {total:,}")
             lines = (rest + chunk).split(b"\n")
             rest = lines.pop()
-            yield from lines
+            yield lines
             if len(rest) > MAX_LINE_BYTES:
                 long, rest = True, rest[:MAX_LINE_BYTES]
         self.facts.sha256 = digest.hexdigest()
         if long:
             self._problem(f"has a line over {MAX_LINE_BYTES:,} bytes; such lines were cut")
         if rest:
-            yield rest
+            yield [rest]
 
     def _problem(self, what: str) -> None:
         self.facts.problems.append(what)
 
-    def _take(self, line: bytes) -> None:
-        if self.number == 1:
-            self.source = [] if _SOURCE_START.match(line) else None
-        if self.source is not None and self.rules == 0 and self.source_size < MAX_SOURCE_BYTES:
-            self.source.append(line)
-            self.source_size += len(line) + 1
-        head = line[:4]
-        if head == b"step" and b"val_" not in line:
-            self.raw_progress = (line, self.number)
-        elif b"val_loss" in line or b"val_bpb" in line:
-            self._take_score(line)
-        elif head in STARTS:
-            self._take_fact(line)
-        elif line[:1].isdigit():
-            self._take_numbered(line)
-        elif head == b"====" and line.rstrip() == RULE:
-            self._take_rule()
-        elif b"NVIDIA" in line and len(self.gpus) < 8:
-            self.gpus.update(m[1] for m in _GPU.finditer(_text(line)))
+    def _take_batch(self, lines: list[bytes]) -> None:
+        """The only loop over all lines: most are steps and progress, and leave it after two comparisons."""
+        start = self.number
+        for index, line in enumerate(lines, start + 1):
+            if self.capturing:
+                self._capture(line, index)
+            head = line[:4]
+            if b"val_" in line:
+                self.number = index
+                self._take_printed(line, head)
+            elif head == b"step":
+                self.raw_progress = (line, index)
+            elif head in STARTS:
+                if line.startswith(STARTS[head]):
+                    self.number = index
+                    self._take_fact(line)
+            elif line[:1] in _DIGITS:
+                self.number = index
+                self._take_numbered(line)
+            elif head == b"====":
+                self.number = index
+                self._take_rule(line)
+            elif head[:1] == b"|" and b"NVIDIA" in line and len(self.gpus) < 8:
+                self.gpus.update(m[1] for m in _GPU.finditer(_text(line[:400])))
+        self.number = start + len(lines)
 
-    def _take_rule(self) -> None:
+    def _capture(self, line: bytes, index: int) -> None:
+        """Keep what may be the script in front of the log, until the first rule or 4 MiB."""
+        if index == 1 and not _SOURCE_START.match(line):
+            self.capturing = False
+            return
+        self.source.append(line)
+        self.source_size += len(line) + 1
+        self.capturing = self.source_size < MAX_SOURCE_BYTES
+
+    def _take_printed(self, line: bytes, head: bytes) -> None:
+        """A line with val_loss, val_bpb or val_tokens."""
+        if b"val_loss" in line or b"val_bpb" in line:
+            self._take_score(line)
+        elif head in STARTS and line.startswith(STARTS[head]):
+            self._take_fact(line)
+        elif head == b"step":
+            self.raw_progress = (line, self.number)
+
+    def _take_rule(self, line: bytes) -> None:
         """The first rule ends the printed script: nothing in front of it was a result."""
-        self.rules += 1
-        if self.rules == 1 and self.source is not None:
+        if line.rstrip() == RULE and self.capturing:
+            self.capturing = False
             self.facts.source = b"\n".join(self.source[:-1]).decode("utf-8", "replace")
             self.block = Block(self.number + 1)
             self.facts.blocks[:] = [self.block]
@@ -122,7 +146,11 @@ class _Reader:
         """Lines of the late form ('500/20000 train_loss: ...'), and lines behind a time stamp."""
         stamp = _EPOCH.match(line)
         if stamp:
-            self._take(line[stamp.end() :])
+            rest = line[stamp.end() :]
+            if rest[:4] in STARTS and rest.startswith(STARTS[rest[:4]]):
+                self._take_fact(rest)
+            elif rest[:4] == b"step":
+                self.raw_progress = (rest, self.number)
         elif b"train_time" in line[:80]:
             self.raw_progress = (line, self.number)
 

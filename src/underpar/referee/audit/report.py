@@ -59,11 +59,19 @@ class Report:
     """The headline of submission.json."""
     seconds: tuple[float, ...] = ()
     """Training seconds of the runs."""
+    steps: tuple[int, ...] = ()
+    counts_steps: bool = False
+    """The track ranks by steps."""
     largest_bytes: int | None = None
     bytes_per_token: float | None = None
     rules: tuple[RecordRule, ...] = ()
     significance: Significance | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> tuple[str, list[float]]:
+        """What a speedrun is ranked by: ('seconds' or 'steps', one for each run)."""
+        return ("steps", [float(n) for n in self.steps]) if self.counts_steps else ("seconds", list(self.seconds))
 
     @property
     def failures(self) -> list[CheckResult]:
@@ -93,6 +101,7 @@ class Report:
             "score": self.score.to_json() if self.score else None,
             "stated_score": self.stated,
             "train_seconds": list(self.seconds),
+            "train_steps": list(self.steps),
             "largest_artifact_bytes": self.largest_bytes,
             "bytes_per_token": self.bytes_per_token,
             "record_rules": [rule.to_json() for rule in self.rules],

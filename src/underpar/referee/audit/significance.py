@@ -19,6 +19,9 @@ ADMINISTERED_ALPHA = 0.25
 STEPS_MARGIN = 0.004
 """(3.28 - mean) x sqrt(n) of the optimiser track: a z-test with sd 0.0013 at p < 0.001."""
 
+STEP_WORTH = 0.0045
+"""Loss that 100 steps are worth near the target."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -151,6 +154,28 @@ def target_rule(losses: Sequence[float], target: float, *, steps: bool) -> list[
         rules.append(RecordRule("S2", None, f"as written: one run ({mean:.4f}) gives no p-value against {target:g}"))
     rules.append(RecordRule("S2 mean", mean <= target, f"as the early rows: mean {mean:.5f} of {n}, target {target:g}"))
     return rules
+
+
+def control_rule(seconds: Sequence[float], control: Sequence[float]) -> list[RecordRule]:
+    """Faster than the runs of the record before that stand in the same folder, and so were made on the same machine."""
+    if len(seconds) < 2 or len(control) < 2:
+        return []
+    test = welch(seconds, control)
+    gain = statistics.fmean(control) - statistics.fmean(seconds)
+    p = f"p {format_p(test.p_value)}" if test.is_defined else "no spread to test"
+    said = f"against {len(control)} control runs in the folder: {gain:+.3f} s saved, Welch {p}"
+    return [RecordRule("S4", test.significant, said)]
+
+
+def steps_rule(new: Sequence[float], steps: int, old: Sequence[float], old_steps: int, predecessor: str) -> RecordRule:
+    """The pairwise claim of the optimiser track: 100 steps saved count as 0.0045 of loss."""
+    worth = statistics.fmean(old) - statistics.fmean(new) + STEP_WORTH * (old_steps - steps) / 100
+    margin = worth / (1 / len(new) + 1 / len(old)) ** 0.5
+    return RecordRule(
+        "T5", margin >= STEPS_MARGIN - 1e-12,
+        f"against {predecessor}: {old_steps - steps:+,} steps saved are worth {worth:.5f} of loss, scaled {margin:.5f}, "
+        f"needed {STEPS_MARGIN}",
+    )  # fmt: skip
 
 
 def _p(value: float | None) -> str:

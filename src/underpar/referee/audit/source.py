@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from underpar.core.errors import RecordError
 from underpar.referee.audit.files import Item, read_limited
@@ -24,6 +25,11 @@ class Source:
     tree: ast.Module | None = field(default=None, repr=False, compare=False)
     """None for another language, or when it does not parse; `problem` says why."""
     problem: str = ""
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the tree, parents before children; [] without a tree."""
+        return list(ast.walk(self.tree)) if self.tree else []
 
     @property
     def sha256(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 
 from underpar.referee.audit.files import Inventory, Item
 from underpar.referee.audit.source import Source
@@ -28,19 +27,16 @@ def executed_siblings(source: Source, sources: Sequence[Source], inventory: Inve
 
 def _named(source: Source) -> Iterator[str]:
     """File names in imports and in string constants (docstrings aside)."""
-    if source.tree is None:
-        return
-    prose = {id(d) for node in ast.walk(source.tree) if (d := _docstring(node)) is not None}
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Import):
+    prose: set[int] = set()
+    for node in source.nodes:  # parents come before children
+        kind = type(node)
+        if kind is ast.Expr:
+            prose.add(id(node.value))  # type: ignore[attr-defined]
+        elif kind is ast.Constant:
+            value = node.value  # type: ignore[attr-defined]
+            if isinstance(value, str) and id(node) not in prose and len(value) < 200:
+                yield value.rpartition("/")[2]
+        elif isinstance(node, ast.Import):
             yield from (f"{alias.name.partition('.')[0]}.py" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield f"{node.module.partition('.')[0]}.py"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            yield PurePosixPath(node.value[:200]).name
-
-
-def _docstring(node: ast.AST) -> ast.Constant | None:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-        return node.value
-    return None
