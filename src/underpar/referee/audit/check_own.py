@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,7 +52,7 @@ def _artifacts(record: Record) -> Found:
                 f"{item.name} and code.tar.xz have {item.size + code:,} bytes, stated are {row.get('artifact_bytes')}"
             )
     if wrong:
-        return ARTIFACT.failed(listed(wrong), see=f"sha256sum {record.root}/artifact_seed*.upar")
+        return ARTIFACT.failed(listed(wrong), see=f"sha256sum {shlex.quote(str(record.root))}/artifact_seed*.upar")
     return (
         ARTIFACT.passed(f"{seen} files have the stated hash and size") if seen else ARTIFACT.lacks("the packed models")
     )

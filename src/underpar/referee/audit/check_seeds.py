@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -34,7 +35,7 @@ def _distinct(record: Record) -> Found:
         names = ", ".join(log.name for log in copies[0])
         return DISTINCT.failed(
             f"{names} are byte for byte one log: one run is shown as {len(copies[0])}",
-            see=f"sha256sum {' '.join(f'{record.root}/{log.name}' for log in copies[0])}",
+            see=shlex.join(["sha256sum", *(f"{record.root}/{log.name}" for log in copies[0])]),
             copies=[[log.name for log in group] for group in copies],
         )
     copies = [group for group in _groups(record.logs, lambda log: log.sha256) if len(group) > 1]

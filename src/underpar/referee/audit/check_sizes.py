@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from underpar.core.units import format_bytes
@@ -134,7 +135,7 @@ def _code(record: Record, limit: int) -> Iterator[Found]:
         total, name = max(over)
         yield CODE.failed(
             f"{said}. With the model of {name} that is {total:,} bytes, {total - limit:,} over the cap",
-            rule=SIZE, see=f"wc -c {record.root}/{source.item.name}", shipped=shipped, counted=counted,
+            rule=SIZE, see=shlex.join(["wc", "-c", f"{record.root}/{source.item.name}"]), shipped=shipped, counted=counted,
         )  # fmt: skip
     else:
         yield Note("size.code", f"{said}; the script was changed, or is shipped unpacked", "V19", source.item.name)

@@ -76,17 +76,23 @@ def _title(vclass: str) -> str:
 
 
 def _section(board: Board, track: str, reports: list[Report]) -> str:
-    names = header(reports[0])
+    names = _folder_second(header(reports[0]))
     head = "".join(
         f'<th scope="col"{_number(name)}><button type="button">{escape(name)}</button></th>' for name in names
     )
     rows = "".join(
-        _row(names, values, report) for values, report in zip(cells(board.root, reports), reports, strict=True)
+        _row(names, _folder_second(values), report)
+        for values, report in zip(cells(board.root, reports), reports, strict=True)
     )
     return (
         f'<section><h2>{escape(track)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
+
+
+def _folder_second(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """A narrow screen shows the first columns: the folder belongs there."""
+    return (columns[0], columns[-1], *columns[1:-1])
 
 
 def _row(names: tuple[str, ...], values: tuple[str, ...], report: Report) -> str:
