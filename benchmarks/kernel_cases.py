@@ -1,0 +1,245 @@
+"""What benchmarks/kernels.py times: every operation at the shapes of a model, with the fewest bytes and operations it needs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from underpar.kernels import exclusive_gate, linear_softcapped_ce, mlp_act, qk_norm_rope, residual_norm, softcapped_ce
+
+EPS = 1.19e-7
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes of a model that its kernels see."""
+
+    model_dim: int
+    mlps: tuple[tuple[int, float], ...]
+    """Hidden width and negative slope."""
+    vocabularies: tuple[tuple[int, float], ...]
+    """Size and soft cap."""
+    rotated: tuple[int, ...]
+    row_tokens: int | None
+    """None: one packed row."""
+    heads: int = 8
+    kv_heads: int = 4
+    head_dim: int = 64
+
+
+MODELS = {
+    "late": Shapes(512, ((2048, 0.5),), ((8192, 30.0),), (16,), None),
+    "baseline": Shapes(
+        512, ((1024, 0.0), (2048, 0.0), (2048, 0.5)), ((1024, 30.0), (8192, 30.0), (50304, 15.0)), (64, 16), 1024
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation at one shape. Bytes and operations are the fewest possible, forward and forward with backward."""
+
+    name: str
+    shape: str
+    kernels: dict[str, Callable[..., object]]
+    reference: Callable[..., object]
+    inputs: tuple[Tensor, ...]
+    output_grads: tuple[Tensor, ...]
+    bytes_moved: tuple[int, int]
+    flops: tuple[int, int] = (0, 0)
+
+
+def num_bytes(*tensors: Tensor) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors)
+
+
+def cross_entropy_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    for vocab_size, softcap in shapes.vocabularies:
+        rows = tokens if vocab_size <= 8192 else tokens // 4
+        logits = (5 * torch.randn(rows, vocab_size, device=device, dtype=torch.bfloat16)).contiguous()
+        targets = torch.randint(vocab_size, (rows,), device=device)
+        size = num_bytes(logits)
+        yield Case(
+            "softcapped_ce",
+            f"{rows} x {vocab_size}, cap {softcap:g}",
+            {"kernel": partial(softcapped_ce.softcapped_cross_entropy, targets=targets, softcap=softcap)},
+            partial(softcapped_ce.ref.softcapped_cross_entropy, targets=targets, softcap=softcap),
+            (logits,),
+            (torch.full((rows,), 1 / max(rows, 1), device=device),),
+            (size, 3 * size),
+        )
+
+
+def linear_cross_entropy_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    from underpar.kernels.linear_softcapped_ce import op
+
+    for vocab_size, softcap in shapes.vocabularies:
+        hidden = torch.randn(tokens, shapes.model_dim, device=device).bfloat16()
+        weight = (5 / shapes.model_dim**0.5 * torch.randn(vocab_size, shapes.model_dim, device=device)).bfloat16()
+        targets = torch.randint(vocab_size, (tokens,), device=device)
+
+        def all_logits(h: Tensor, w: Tensor, targets: Tensor = targets, softcap: float = softcap) -> Tensor:
+            return softcapped_ce.softcapped_cross_entropy(F.linear(h, w), targets, softcap)
+
+        def chunked(operator, rows: int, targets: Tensor = targets, softcap: float = softcap):
+            return lambda h, w: operator(h, w, targets, softcap, rows)[0]
+
+        kernels: dict[str, Callable[..., object]] = {"all logits, two kernels": all_logits}
+        same, general = op.linear_softcapped_ce_same_gradient, op.linear_softcapped_ce
+        for rows in (2048, 4096, 8192, 16384, tokens):
+            kernels[f"same gradient, chunks of {rows}"] = chunked(same, rows)
+        for rows in (4096, 8192):
+            kernels[f"general, chunks of {rows}"] = chunked(general, rows)
+        forward = num_bytes(hidden, weight)
+        product = 2 * tokens * shapes.model_dim * vocab_size
+        yield Case(
+            "linear_softcapped_ce",
+            f"{tokens} x {shapes.model_dim} -> {vocab_size}, cap {softcap:g}",
+            kernels,
+            partial(linear_softcapped_ce.ref.linear_softcapped_cross_entropy, targets=targets, softcap=softcap),
+            (hidden, weight),
+            (torch.full((tokens,), 1 / tokens, device=device),),
+            (forward, 3 * forward),
+            (product, 3 * product),
+        )
+
+
+def mlp_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    dim = shapes.model_dim
+    for hidden, slope in shapes.mlps:
+        x = torch.randn(tokens, dim, device=device).bfloat16()
+        w_up = (torch.randn(hidden, dim, device=device) / dim**0.5).bfloat16()
+        w_down = (torch.randn(dim, hidden, device=device) / hidden**0.5).bfloat16()
+        stream, inner = num_bytes(x), 2 * tokens * hidden
+        product = 2 * tokens * dim * hidden
+        forward = 2 * stream + 2 * inner  # x in, out out, post written and read again
+        # grad and what tells the derivative in for grad_pre; grad and post in for w_down; grad_pre and x for w_up; grad_pre
+        backward = (stream + 2 * inner) + (stream + inner) + (stream + inner) + (stream + inner)
+        yield Case(
+            "mlp_act",
+            f"{tokens} x {dim} -> {hidden}, slope {slope:g}",
+            {"kernel": partial(mlp_act.mlp_act, negative_slope=slope)},
+            partial(mlp_act.ref.mlp_act, negative_slope=slope),
+            (x, w_up, w_down),
+            (torch.randn_like(x),),
+            (forward, forward + backward),
+            (2 * product, 6 * product),
+        )
+
+
+def norm_rope_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    heads, kv_heads, dim = shapes.heads, shapes.kv_heads, shapes.head_dim
+    seq = min(shapes.row_tokens or tokens, tokens)
+    batch = tokens // seq
+    qkv = torch.randn(batch, seq, (heads + 2 * kv_heads) * dim, device=device, dtype=torch.bfloat16)
+    q, k, v = qk_norm_rope.ref.split_heads(qkv, heads, kv_heads)
+    gain = 1 + torch.rand(heads, device=device)
+    for rotated in shapes.rotated:
+        positions = torch.arange(seq, device=device) % 1500  # documents of a packed row start again at zero
+        angle = torch.outer(positions, 10_000.0 ** (-torch.arange(0, rotated, 2, device=device) / rotated))
+        tables = {"cos": angle.cos(), "sin": angle.sin(), "eps": EPS}
+        grads = tuple(torch.randn(x.shape, device=device, dtype=torch.bfloat16) for x in (q, k, v))
+        qk, packed, angles = num_bytes(q, k), num_bytes(qkv), num_bytes(tables["cos"], tables["sin"])
+        label = f"{batch} x {seq} tokens of {heads} + 2 x {kv_heads} heads of {dim}, {rotated} rotated"
+        yield Case(
+            "qk_norm_rope",
+            label,
+            {"kernel": partial(qk_norm_rope.qk_norm_rope, **tables)},
+            partial(qk_norm_rope.ref.qk_norm_rope, **tables),
+            (q, k, gain),
+            grads[:2],
+            (2 * qk + angles, 5 * qk + 2 * angles),
+        )
+        yield Case(
+            "qkv_norm_rope",
+            label,
+            {"kernel": partial(qk_norm_rope.qkv_norm_rope, **tables, num_kv_heads=kv_heads)},
+            partial(qk_norm_rope.ref.qkv_norm_rope, **tables, num_kv_heads=kv_heads),
+            (qkv, gain),
+            grads,
+            (2 * packed + angles, 2 * packed + packed + qk + packed + 2 * angles),
+        )
+
+
+def exclusive_gate_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    heads, kv_heads, dim = shapes.heads, shapes.kv_heads, shapes.head_dim
+    y, grad = (torch.randn(1, tokens, heads, dim, device=device, dtype=torch.bfloat16) for _ in range(2))
+    qkv = torch.randn(1, tokens, (heads + 2 * kv_heads) * dim, device=device, dtype=torch.bfloat16)
+    v = qk_norm_rope.ref.split_heads(qkv, heads, kv_heads)[2]
+    logits = torch.randn(1, tokens, heads, device=device, dtype=torch.bfloat16)
+
+    def gate_alone(y: Tensor, logits: Tensor, function: Callable[..., Tensor]) -> Tensor:
+        return function(y, None, logits, factor=2.0)
+
+    public, ref = exclusive_gate.exclusive_gate, exclusive_gate.ref.exclusive_gate
+    for label, kernel, reference, inputs in (
+        ("exclusive, gated", partial(public, factor=1.0), partial(ref, factor=1.0), (y, v, logits)),
+        ("exclusive", public, partial(ref, logits=None, factor=1.0), (y, v)),
+        ("gated", partial(gate_alone, function=public), partial(gate_alone, function=ref), (y, logits)),
+    ):
+        read = num_bytes(*inputs)
+        forward = read + num_bytes(y)
+        yield Case(
+            "exclusive_gate",
+            f"{tokens} x {heads} heads of {dim}, {kv_heads} of v, {label}",
+            {"kernel": kernel},
+            reference,
+            inputs,
+            (grad,),
+            (forward, forward + num_bytes(grad) + 2 * read),
+        )
+
+
+def residual_norm_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    dim = shapes.model_dim
+    x, branch, skip, x0, *grads = (torch.randn(tokens, dim, device=device, dtype=torch.bfloat16) for _ in range(7))
+    scale, gate, other = (1 + 0.1 * torch.randn(dim, device=device) for _ in range(3))
+    mix = torch.randn(2, dim, device=device)
+    row = num_bytes(x)
+
+    def plain(function: Callable[..., tuple], x: Tensor, branch: Tensor, scale: Tensor) -> tuple:
+        return function([x, branch], [None, scale], eps=EPS)[-2:]
+
+    def mixed(
+        function: Callable[..., tuple], keep: bool, x: Tensor, b: Tensor, s: Tensor, x0: Tensor, m: Tensor
+    ) -> tuple:
+        return function([x, b], [None, s], x0, m, eps=EPS, keep_total=keep)[0 if keep else 1 :]
+
+    def skipped(function: Callable[..., tuple], *tensors: Tensor) -> tuple:
+        return function(list(tensors[:3]), list(tensors[3:6]), *tensors[6:], eps=EPS)[1:]
+
+    def reference(streams, weights, x0=None, mix=None, *, eps, keep_total=False):
+        return residual_norm.ref.residual_norm(streams, weights, x0, mix, gain=1.0, eps=eps)
+
+    mix_norm = residual_norm.residual_mix_norm
+    boundary = (x, branch, scale, x0, mix)
+    lerped = (x, branch, skip, scale, gate, other, x0, mix)
+    for label, kernel, plain_torch, inputs, streams, outputs in (
+        ("residual", partial(plain, residual_norm.residual_norm), partial(plain, reference), boundary[:3], 2, 2),
+        ("mixed", partial(mixed, mix_norm, False), partial(mixed, reference, False), boundary, 3, 2),
+        ("mixed, total kept", partial(mixed, mix_norm, True), partial(mixed, reference, True), boundary, 3, 3),
+        ("skip, mixed", partial(skipped, mix_norm), partial(skipped, reference), lerped, 4, 2),
+    ):
+        forward = (streams + outputs) * row
+        yield Case(
+            "residual_norm",
+            f"{tokens} x {dim}, {label}",
+            {"kernel": kernel},
+            plain_torch,
+            inputs,
+            tuple(grads[:outputs]),
+            (forward, forward + (outputs + 2 * streams) * row),
+        )
+
+
+CASES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Case]]] = {
+    "exclusive_gate": exclusive_gate_cases,
+    "residual_norm": residual_norm_cases,
+    "qk_norm_rope": norm_rope_cases,
+    "mlp_act": mlp_cases,
+    "softcapped_ce": cross_entropy_cases,
+    "linear_softcapped_ce": linear_cross_entropy_cases,
+}
