@@ -76,6 +76,9 @@ Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 
 _REGISTRY: dict[str, type["Config"]] = {}
 
+_peek = object.__getattribute__
+"""Reads a field without a `ReadLedger` noticing: comparing, printing and writing a setting is not using it."""
+
 
 class Config:
     """Base of every configuration class. Derive and decorate with `@config`."""
@@ -104,14 +107,21 @@ class Config:
     def __deepcopy__(self: "C", memo: dict[int, Any]) -> "C":
         twin = object.__new__(type(self))
         for name in field_types(type(self)):
-            object.__setattr__(twin, name, copy.deepcopy(getattr(self, name), memo))
+            object.__setattr__(twin, name, copy.deepcopy(_peek(self, name), memo))
         return twin
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and to_dict(self) == to_dict(other)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={_peek(self, name)!r}" for name in field_types(type(self)))
+        return f"{type(self).__name__}({fields})"
 
     def __str__(self) -> str:
         """The class name and the fields that differ from its defaults: 'Muon(lr=0.02)'."""
         shown = []
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec.name)
+            value = _peek(self, spec.name)
             if value != _default_of(spec):
                 shown.append(f"{spec.name}={show(value)}")
         return f"{type(self).__name__}({', '.join(shown)})" if shown else type(self).__name__
@@ -133,7 +143,7 @@ def config(cls: type[C]) -> type[C]:
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 def abstract_config(cls: type[C]) -> type[C]:
     """As `config` for a base with fields of its own that is never a choice itself. A base without fields needs neither."""
-    return dataclass(slots=True, kw_only=True, repr=True, eq=True)(cls)
+    return dataclass(slots=True, kw_only=True, repr=False, eq=False)(cls)
 
 
 def field_types(cls: type[Config]) -> dict[str, Any]:
@@ -245,7 +255,7 @@ def _wrong_type(value: Any, kind: Any, path: str) -> ConfigError:
 def _validate(node: Config, path: str) -> None:
     for name, kind in field_types(type(node)).items():
         here = f"{path}.{name}" if path else name
-        value = coerce(getattr(node, name), kind, here)
+        value = coerce(_peek(node, name), kind, here)
         object.__setattr__(node, name, value)
         for index, child in enumerate(value if isinstance(value, tuple) else (value,)):
             if isinstance(child, Config):
@@ -258,7 +268,7 @@ def _validate(node: Config, path: str) -> None:
 
 def _freeze(node: Config) -> None:
     for name in field_types(type(node)):
-        value = getattr(node, name)
+        value = _peek(node, name)
         for child in value if isinstance(value, tuple) else (value,):
             if isinstance(child, Config):
                 _freeze(child)
@@ -280,7 +290,7 @@ def show(value: Any) -> str:
 def to_dict(node: Any) -> Any:
     """Plain JSON data; a config becomes {"type": class name, field: value, ...}."""
     if isinstance(node, Config):
-        return {"type": type(node).__name__} | {n: to_dict(getattr(node, n)) for n in field_types(type(node))}
+        return {"type": type(node).__name__} | {n: to_dict(_peek(node, n)) for n in field_types(type(node))}
     if isinstance(node, tuple):
         return [to_dict(v) for v in node]
     return node
@@ -362,7 +372,7 @@ def diff(old: Config, new: Config, path: str = "") -> list[Change]:
     changes: list[Change] = []
     for name in field_types(type(old)):
         here = f"{path}.{name}" if path else name
-        a, b = getattr(old, name), getattr(new, name)
+        a, b = _peek(old, name), _peek(new, name)
         if a == b:
             continue
         if isinstance(a, Config) and isinstance(b, Config):
