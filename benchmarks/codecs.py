@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from underpar.compress.codecs import Brotli, Codec, Xz, Zlib, Zstd
 from underpar.compress.encoded import Encoded
@@ -16,9 +15,11 @@ from underpar.compress.quantise import Int8PerRow, Quantiser, RoundToNearest, Sd
 from underpar.compress.writer import build_artifact
 from underpar.core.config import from_dict
 from underpar.lab.files import RunFolder, read_json, write_json
+from underpar.model.cost import on_meta
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
+from underpar.train.weights import final_weights
 
 QUANTISERS: dict[str, Quantiser] = {
     "Int8PerRow": Int8PerRow(),
@@ -49,9 +50,8 @@ def main() -> None:
     args = parser.parse_args()
     folder = RunFolder(args.run)
     config = from_dict(read_json(folder.config, "underpar train")["config"], Recipe)
-    _, weights, _ = load_checkpoint(complete_checkpoints(folder.checkpoints)[-1])
-    with torch.device("meta"):
-        roles = parameter_roles(config.model.build())
+    weights, _ = final_weights(load_checkpoint(complete_checkpoints(folder.checkpoints)[-1]), config.averaging)
+    roles = parameter_roles(on_meta(config.model))
     rows = {}
     for name, quantiser in QUANTISERS.items():
         encoded = quantise({key: (tensor, roles[key]) for key, tensor in weights.items()}, quantiser)

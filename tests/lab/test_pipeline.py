@@ -62,7 +62,10 @@ def test_the_log_has_the_published_lines_with_the_same_figures(finished: Finishe
     assert log.seed == 2
     assert [type(line) for line in log.lines].count(Seed) == 1
     assert log.last(TrainStep).step == 10  # the first ten steps, then every tenth
-    assert log.last(Validation).step == 6  # the last step is scored, not validated
+    assert [line.step for line in log.lines if isinstance(line, Validation)] == [6, 12]
+    trained = read(folder.train)["validation"]["raw"]
+    assert log.last(Validation).val_bpb == pytest.approx(trained["bpb"], abs=5e-5)
+    assert trained["bpb"] == pytest.approx(score["bpb"], abs=0.01)  # eight bits a weight cost next to nothing
     assert log.last(TotalSize).total_bytes == info["artifact_bytes"]
     assert log.last(TotalSize).label == "int8+brotli"
     assert log.last(FinalRoundtripExact).val_bpb == pytest.approx(score["bpb"], abs=5e-9)

@@ -12,21 +12,38 @@ from train_jobs import make_trainer
 
 from underpar.core.budget import Budget
 from underpar.core.errors import TrainError
-from underpar.train.checkpoint import Position, complete_checkpoints, load_checkpoint, save_checkpoint
+from underpar.train.checkpoint import Checkpoint, Position, complete_checkpoints, load_checkpoint, save_checkpoint
 
 MODEL = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.bfloat16)}
 OPTIMISER = {"a.weight.momentum": torch.full((2, 3), -0.5), "b.step": torch.tensor(3.0)}
+AVERAGE = {"a.weight.average": torch.full((2, 3), 0.25)}
 
 
 def save(folder: Path, step: int) -> Path:
-    position = Position("print", step, step * 10, 1.5, step * 11, {"optim.matrix.lr": [[1.0, 0.04]]}, {"warm-up": 2.0})
-    return save_checkpoint(folder, position, MODEL, OPTIMISER)
+    return save_checkpoint(folder, Checkpoint(position(step), MODEL, OPTIMISER, AVERAGE))
+
+
+def position(step: int) -> Position:
+    trace = {"optim.matrix.lr": [[1.0, 0.04]]}
+    return Position(
+        "print",
+        step,
+        step * 10,
+        1.5,
+        step * 11,
+        trace,
+        {"warm-up": 2.0},
+        [0.0, 0.75],
+        1,
+        loss_nats=2.5,
+        step_ms_median=7.0,
+    )
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    position, model, optimiser = load_checkpoint(save(tmp_path, 7), "print")
-    assert position == Position("print", 7, 70, 1.5, 77, {"optim.matrix.lr": [[1.0, 0.04]]}, {"warm-up": 2.0})
-    for found, wanted in ((model, MODEL), (optimiser, OPTIMISER)):
+    loaded = load_checkpoint(save(tmp_path, 7), "print")
+    assert loaded.position == position(7)
+    for found, wanted in ((loaded.model, MODEL), (loaded.optimiser, OPTIMISER), (loaded.averaging, AVERAGE)):
         assert found.keys() == wanted.keys()
         for name in wanted:
             assert torch.equal(found[name], wanted[name])
@@ -42,8 +59,8 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 def test_one_step_saved_twice_is_replaced(tmp_path: Path) -> None:
     save(tmp_path, 4)
-    path = save_checkpoint(tmp_path, Position("print", 4, tokens=99), MODEL, OPTIMISER)
-    assert load_checkpoint(path)[0].tokens == 99
+    path = save_checkpoint(tmp_path, Checkpoint(Position("print", 4, tokens=99), MODEL, OPTIMISER, {}))
+    assert load_checkpoint(path).position.tokens == 99
     assert os.listdir(tmp_path) == ["step-00000004"]
 
 
@@ -126,6 +143,6 @@ def test_a_trainer_refuses_what_another_recipe_left(tmp_path: Path, data: Path) 
 
 
 def test_a_checkpoint_whose_tensors_do_not_fit_the_model_is_refused(tmp_path: Path, data: Path) -> None:
-    save_checkpoint(tmp_path / "checkpoints", Position("f" * 16, 3), MODEL, OPTIMISER)
+    save_checkpoint(tmp_path / "checkpoints", Checkpoint(Position("f" * 16, 3), MODEL, OPTIMISER, {}))
     with pytest.raises(TrainError, match="does not fit"):
         make_trainer(tmp_path, data).resume()

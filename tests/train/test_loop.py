@@ -176,11 +176,11 @@ def test_validation_and_checkpoints_are_outside_the_clock(
     _, memory = run_to_end(trainer)
     found = [e for e in memory.events if e["event"] == "validation"]
     assert [(e["step"], e["loss_nats"], e["bpb"], e["train_seconds"]) for e in found] == [
-        (5, 2.5, 1.25, 2.5), (10, 2.5, 1.25, 5.0),
+        (5, 2.5, 1.25, 2.5), (10, 2.5, 1.25, 5.0), (12, 2.5, 1.25, 6.0),
     ]  # fmt: skip
     assert trainer.step == 12
     assert trainer.clock.elapsed == pytest.approx(6.0)
-    assert trainer.clock.paused_seconds["validation"] == pytest.approx(200.0)
+    assert trainer.clock.paused_seconds["validation"] == pytest.approx(300.0)
 
 
 def test_seconds_spent_before_a_resume_count(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,11 +207,14 @@ def test_the_first_limit_stops_the_run(tmp_path: Path, data: Path, budget: Budge
 
 
 def test_a_finished_run_started_again_does_nothing_more(tmp_path: Path, data: Path) -> None:
-    make_trainer(tmp_path, data).run()
-    again = make_trainer(tmp_path, data)
+    first = make_trainer(tmp_path, data).run()
+    again = make_trainer(tmp_path, data, warmup_steps=3)
     assert again.resume()
     before = weights(again)
-    assert again.run().steps == 12
+    second = again.run()
+    assert "warm-up" not in second.paused_seconds
+    assert (second.steps, second.final_loss_nats) == (12, first.final_loss_nats)
+    assert second.step_ms_median == first.step_ms_median
     assert_equal_weights(before, weights(again))
 
 
@@ -299,6 +302,7 @@ def test_the_effect_trace_holds_what_was_used_and_survives_a_resume(tmp_path: Pa
     trainer.run()
     changes = trainer.trace.changes
     assert changes["train.batch_tokens"] == [[1, 192]]
+    assert changes["train.seq_len"] == [[1, 16]]
     rates = [trainer.trace.values_at("optim.matrix.lr", step) for step in range(1, 13)]
     assert rates == pytest.approx([0.02 * min(1.0, (12 - s) / 20) for s in range(12)])
     momenta = [trainer.trace.values_at("optim.matrix.momentum", step) for step in range(1, 13)]

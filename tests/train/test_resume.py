@@ -24,16 +24,23 @@ OFTEN = {"checkpoint_every_seconds": 1e-9}
 @pytest.fixture(scope="module")
 def whole(launcher: Launcher, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The uninterrupted run."""
+    return uninterrupted(launcher, data, tmp_path_factory, {})
+
+
+def uninterrupted(
+    launcher: Launcher, data: Path, tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]
+) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    assert launcher.run(job, str(folder), str(data), STEPS, {}) == 0
+    assert launcher.run(job, str(folder), str(data), STEPS, options) == 0
     return folder
 
 
 def final_state(folder: Path) -> dict[str, Tensor]:
-    position, model, optimiser = load_checkpoint(complete_checkpoints(folder / "checkpoints")[-1])
+    position, *parts = load_checkpoint(complete_checkpoints(folder / "checkpoints")[-1])
     assert position.step == STEPS
     extra = {"step": position.step, "tokens": position.tokens, "loader": position.loader_position}
-    return model | optimiser | {k: torch.tensor(v) for k, v in extra.items()}
+    tensors = {f"{index}.{name}": t for index, part in enumerate(parts) for name, t in part.items()}
+    return tensors | {k: torch.tensor(v) for k, v in extra.items()}
 
 
 def step_events(folder: Path) -> list[tuple[Any, ...]]:
@@ -53,16 +60,18 @@ def assert_same(folder: Path, whole: Path) -> None:
     assert [k for k in wanted if not torch.equal(found[k], wanted[k])] == []
     assert step_events(folder) == step_events(whole)
     assert [e[0] for e in step_events(folder)] == list(range(1, STEPS + 1))
-    traces = [load_checkpoint(complete_checkpoints(f / "checkpoints")[-1])[0].trace for f in (folder, whole)]
+    traces = [load_checkpoint(complete_checkpoints(f / "checkpoints")[-1]).position.trace for f in (folder, whole)]
     assert traces[0] == traces[1]
 
 
+@pytest.mark.parametrize("options", [{}, {"stack": "late", "warmup_steps": 1}, {"stack": "late", "average": "swa"}])
 def test_a_run_killed_at_random_moments_ends_bit_identical(
-    launcher: Launcher, data: Path, whole: Path, tmp_path: Path
+    launcher: Launcher, data: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]
 ) -> None:
+    whole = uninterrupted(launcher, data, tmp_path_factory, options)
     rng = random.Random(5)
     for _ in range(6):
-        process = launcher.start(job, str(tmp_path), str(data), STEPS, OFTEN)
+        process = launcher.start(job, str(tmp_path), str(data), STEPS, options | OFTEN)
         while not (tmp_path / "checkpoints").exists() and process.is_alive():
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.12))
@@ -70,7 +79,7 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(
             break
         process.kill()
         process.join()
-    assert launcher.run(job, str(tmp_path), str(data), STEPS, OFTEN) == 0
+    assert launcher.run(job, str(tmp_path), str(data), STEPS, options | OFTEN) == 0
     assert_same(tmp_path, whole)
 
 
@@ -97,7 +106,7 @@ def test_a_finished_run_started_again_and_killed_is_still_whole(
         code = launcher.run(job_killed_at, str(tmp_path), str(data), STEPS, OFTEN, count)
         assert code in (0, -signal.SIGKILL)
         found = complete_checkpoints(tmp_path / "checkpoints")
-        assert load_checkpoint(found[-1])[0].step >= STEPS - 1
+        assert load_checkpoint(found[-1]).position.step >= STEPS - 1
     assert launcher.run(job, str(tmp_path), str(data), STEPS, OFTEN) == 0
     assert_same(tmp_path, whole)
 
@@ -118,17 +127,19 @@ def test_an_interrupt_writes_a_checkpoint_and_leaves(
     assert events[-1]["reason"] == "interrupted"
     found = complete_checkpoints(tmp_path / "checkpoints")
     assert len(found) == 1
-    assert load_checkpoint(found[0])[0].step == events[-1]["step"]
+    assert load_checkpoint(found[0]).position.step == events[-1]["step"]
 
 
-@pytest.mark.parametrize("kind", ["rows", "packed"])
-def test_processes_together_train_as_one(launcher: Launcher, data: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("options", [{"kind": "rows"}, {"kind": "packed"}, {"kind": "packed", "average": "ema"}])
+def test_processes_together_train_as_one(
+    launcher: Launcher, data: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
     """Losses to 1e-5: sums over ranks are taken in another order, and Muon stacks its matrices otherwise."""
     losses, states = {}, {}
     for size in (1, 2, 3):
         folder = tmp_path / str(size)
         folder.mkdir()
-        launcher.together(size, job, str(folder), str(data), STEPS, {"kind": kind, "warmup_steps": 2})
+        launcher.together(size, job, str(folder), str(data), STEPS, options | {"warmup_steps": 2})
         losses[size] = losses_of(step_events(folder))
         states[size] = final_state(folder)
     for size in (2, 3):

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,58 @@ from underpar.core.budget import Budget
 from underpar.core.errors import TrainError
 from underpar.core.world import World
 from underpar.data.loaders import DocumentPacking, Loader, SequentialRows, StepLoader
+from underpar.model.gpt import GPTConfig
+from underpar.model.plan import Recurrence, UNet
+from underpar.nn.fake_quantise import FakeIntPerRow, FakeQuantiser
 from underpar.optim.adam import Adam
+from underpar.optim.averaging import EMA, SWA, Averaging
+from underpar.optim.clip import GlobalClip
 from underpar.optim.muon import Muon
+from underpar.optim.normuon import NorMuon
 from underpar.optim.partition import Optim
-from underpar.optim.schedules import MomentumWarmup, Schedule, WarmdownSteps
+from underpar.optim.schedules import BelowRate, DecayTaper, FromFraction, MomentumWarmup, Schedule, WarmdownSteps
 from underpar.train.events import JsonLines, Sink, Sinks
-from underpar.train.loop import Trainer, Training
+from underpar.train.loop import Trainer
+from underpar.train.training import Training
 
 ROWS = SequentialRows(batch_tokens=192, seq_len=16, spans=1)
 """12 rows a step: divisible among 1, 2, 3 and 5 processes, evenly or not."""
 PACKED = DocumentPacking(batch_tokens=192, seq_len=16, spans=6)
+AVERAGES: dict[str, Averaging] = {"ema": EMA(decay=0.9), "swa": SWA(start_below=0.8, every=3)}
 LOADERS: dict[str, Loader] = {"rows": ROWS, "packed": PACKED}
+
+
+@dataclass
+class Parts:
+    """What a tiny run is made of."""
+
+    model: GPTConfig
+    optim: Optim
+    schedule: Schedule
+    average: Averaging | None = None
+    fake_quantise: FakeQuantiser | None = None
+
+
+def plain() -> Parts:
+    optim = Optim(matrix=Muon(lr=0.02), embedding=Adam(lr=0.02), gain=Adam(lr=0.02))
+    schedule = Schedule(learning_rate=WarmdownSteps(steps=20), momentum=MomentumWarmup(steps=10))
+    return Parts(tiny_config(), optim, schedule)
+
+
+def late() -> Parts:
+    """Everything that changes while a run lasts: recurrence and fake quantisation switch on, weight decay tapers, gradients
+    are clipped, weights averaged.
+    """
+    parts = plain()
+    parts.model.num_layers, parts.model.topology = 3, UNet(recurrence=Recurrence(first=1, last=1, passes=2))
+    parts.optim.matrix, parts.optim.clip = NorMuon(lr=0.02, weight_decay=0.1), GlobalClip(norm=0.3)
+    parts.schedule.recurrence, parts.schedule.fake_quantise = FromFraction(fraction=0.35), BelowRate(lr_scale=0.5)
+    parts.schedule.weight_decay = DecayTaper(start=0.5)
+    parts.fake_quantise, parts.average = FakeIntPerRow(bits=6), EMA(decay=0.9)
+    return parts
+
+
+STACKS: dict[str, Callable[[], Parts]] = {"plain": plain, "late": late}
 
 
 class Memory:
@@ -56,16 +98,19 @@ def make_trainer(
     fingerprint: str = "f" * 16,
     sinks: Sinks | None = None,
     validate: Callable[[Any], tuple[float, float]] | None = None,
+    average: str | None = None,
+    stack: str = "plain",
     **training: Any,
 ) -> Trainer:
-    world = world or World()
-    model = seeded(tiny_config(), seed=4)
-    optim = Optim(matrix=Muon(lr=0.02), embedding=Adam(lr=0.02), gain=Adam(lr=0.02))
+    world, parts = world or World(), STACKS[stack]()
+    model = seeded(parts.model, seed=4)
+    model.fake_quantiser = parts.fake_quantise
+    averaging = AVERAGES[average] if average else parts.average
     settings = {"warmup_steps": 0, "log_every_steps": 1, "checkpoint_every_seconds": 1e6} | training
     return Trainer(
         model=model,
-        optimisers=optim.build(model, world),
-        schedule=Schedule(learning_rate=WarmdownSteps(steps=20), momentum=MomentumWarmup(steps=10)),
+        optimisers=parts.optim.build(model, world),
+        schedule=parts.schedule,
         budget=budget or Budget(train_steps=12),
         loader=loader or StepLoader(data, LOADERS[kind], BOS, world, micro_batch_tokens=micro_batch_tokens),
         training=Training(micro_batch_tokens=micro_batch_tokens, **settings),
@@ -74,6 +119,7 @@ def make_trainer(
         fingerprint=fingerprint,
         sinks=sinks or Sinks(),
         validate=validate,
+        average=averaging.build(dict(model.named_parameters())) if averaging else None,
     )
 
 

@@ -28,15 +28,19 @@ from underpar.kernels.attention import backend_for
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.lab.logs import PublishedLog, append_memory, append_score, append_sizes
+from underpar.model.cost import on_meta
 from underpar.model.gpt import GPT
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe, registry
 from underpar.records.baselines import compressor_baselines
 from underpar.referee.counted_code import ENTRIES
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
+from underpar.train.compiled import compile_model
 from underpar.train.events import JsonLines, Sink, Sinks
-from underpar.train.loop import Trainer, TrainResult
+from underpar.train.loop import Trainer
 from underpar.train.progress import ConsoleProgress
+from underpar.train.training import TrainResult
+from underpar.train.weights import final_weights
 
 
 def say(text: str) -> None:
@@ -89,6 +93,26 @@ def build_model(config: Recipe, world: World) -> GPT:
     return model
 
 
+def build_trainer(resolved: Resolved[Recipe], data: Path, world: World, checkpoints: Path) -> Trainer:
+    """Everything that a recipe's training needs, at step 0."""
+    config, bos_id = resolved.config, load_tokenizer(data).bos_id
+    model = build_model(config, world)
+    return Trainer(
+        model=model,
+        optimisers=config.optim.build(model, world),
+        schedule=config.schedule,
+        budget=config.budget,
+        loader=StepLoader(data, config.data.loader, bos_id, world, micro_batch_tokens=config.train.micro_batch_tokens),
+        training=config.train,
+        world=world,
+        folder=checkpoints,
+        fingerprint=resolved.fingerprint,
+        sinks=Sinks(),
+        validate=_validator(config, data, world),
+        average=None if config.averaging is None else config.averaging.build(dict(model.named_parameters())),
+    )
+
+
 def train(
     resolved: Resolved[Recipe],
     folder: RunFolder,
@@ -102,36 +126,19 @@ def train(
 
     Raises TrainError when interrupted (the checkpoint is written; the same command goes on from there).
     """
-    config = resolved.config
-    tokenizer = load_tokenizer(data)
     if world.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
         if not resume:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
     world.barrier()
-    model = build_model(config, world)
-    trainer = Trainer(
-        model=model,
-        optimisers=config.optim.build(model, world),
-        schedule=config.schedule,
-        budget=config.budget,
-        loader=StepLoader(
-            data, config.data.loader, tokenizer.bos_id, world, micro_batch_tokens=config.train.micro_batch_tokens
-        ),
-        training=config.train,
-        world=world,
-        folder=folder.checkpoints,
-        fingerprint=resolved.fingerprint,
-        sinks=Sinks(),
-        validate=_validator(config, data, world) if config.train.validate_every_steps else None,
-    )
+    trainer = build_trainer(resolved, data, world, folder.checkpoints)
     resumed = resume and trainer.resume()
     if resumed and trainer.is_finished and folder.train.exists():
         if world.is_main:
             say(f"{folder.path}: already trained, {trainer.step:,} steps; --fresh trains again")
         return TrainResult(**read_json(folder.train, "underpar train"))
     if world.is_main:
-        _describe_run(resolved, folder, data, config, world)
+        _describe_run(resolved, folder, data, resolved.config, world)
     trainer.sinks = _sinks(resolved, folder, world, trainer, sinks, resumed)
     try:
         result = trainer.run()
@@ -221,14 +228,20 @@ def reproduction_command(resolved: Resolved[Recipe], data: Path, world: World) -
 
 
 def _validator(config: Recipe, data: Path, world: World) -> Callable[[GPT], tuple[float, float]]:
+    """Scores a model as it is, with the recipe's own window: before quantisation, that is."""
     stream, bos_id = load_validation(data), load_tokenizer(data).bos_id
 
     def validate(model: GPT) -> tuple[float, float]:
         window, size = config.evaluate.window, config.evaluate.batch_tokens
-        found = score(model, stream, window, bos_id=bos_id, world=world, batch_tokens=size)
+        found = score(scorer(model, world), stream, window, bos_id=bos_id, world=world, batch_tokens=size)
         return found.loss_nats, found.bpb
 
     return validate
+
+
+def scorer(model: GPT, world: World) -> Callable[..., torch.Tensor]:
+    """What `score` calls: the model, compiled on CUDA."""
+    return model if world.device == "cpu" else compile_model(model)
 
 
 # ------------------------------------------------------------------------------------------------- pack
@@ -246,9 +259,8 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
         raise UnderparError(
             f"{folder.checkpoints} has no finished checkpoint; 'underpar train {described['recipe']}' makes one"
         )
-    _, weights, _ = load_checkpoint(found[-1], described["fingerprint"])
-    with torch.device("meta"):
-        roles = parameter_roles(config.model.build())
+    weights, which = final_weights(load_checkpoint(found[-1], described["fingerprint"]), config.averaging)
+    roles = parameter_roles(on_meta(config.model))
     code = pack_source(source_closure(ENTRIES))
     folder.code.write_bytes(code)
     header = {
@@ -267,7 +279,7 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
         budget_bytes=config.budget.artifact_bytes if enforce_budget else None,
         code_bytes=len(code),
     )
-    info = result.to_json()
+    info = result.to_json() | {"weights": which}
     write_json(folder.artifact_info, info)
     append_sizes(folder.log, info, config.pack)
     return info
@@ -289,14 +301,11 @@ def score_artifact(
         raise DataError(
             f"{data} was tokenised by {tokenizer.identity}, the artifact expects {loaded.tokenizer_identity}"
         )
-    model: Any = loaded.model
-    if world.device != "cpu":
-        model = torch.compile(loaded.model, dynamic=False, fullgraph=True)
     stream = load_validation(data)
     if batch_tokens is None:  # a CPU is fastest with batches that stay in its cache
         batch_tokens = 2048 if world.device == "cpu" else 65_536
     result = score(
-        model, stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,
+        scorer(loaded.model, world), stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,
         progress=_score_progress() if world.is_main else None,
     )  # fmt: skip
     summary = result.to_json() | {

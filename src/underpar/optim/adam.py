@@ -60,7 +60,7 @@ class AdamGroup(Group):
         lr, decay = self.config.rate_and_decay(settings)
         self.inner.param_groups[0].update(lr=lr, weight_decay=decay)
         self.inner.step()
-        return {"lr": lr} | ({"weight_decay": decay} if decay else {})
+        return {"lr": lr} | ({"weight_decay": decay} if self.config.weight_decay else {})
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Moments and step counts; empty before the first step."""

@@ -118,7 +118,7 @@ class MatrixGroup(Group):
             before = stack, travelling
         if before is not None:
             before[0].apply(before[1].wait(), lr, decay)
-        return {"lr": lr, "momentum": settings.momentum} | ({"weight_decay": decay} if decay else {})
+        return {"lr": lr, "momentum": settings.momentum} | ({"weight_decay": decay} if self.config.weight_decay else {})
 
     def state_tensors(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

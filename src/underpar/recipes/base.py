@@ -15,7 +15,7 @@ from underpar.nn.fake_quantise import FakeQuantiser
 from underpar.optim.averaging import Averaging
 from underpar.optim.partition import Optim
 from underpar.optim.schedules import Schedule
-from underpar.train.loop import Training
+from underpar.train.training import Training
 
 
 @config

@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from underpar.core.errors import TrainError
 
 KEEP = 2
+_PARTS = ("model", "optimiser", "averaging")
 
 
 @dataclass
@@ -27,15 +28,30 @@ class Position:
     loader_position: int = 0
     trace: dict[str, list[list[float]]] = field(default_factory=dict)
     paused_seconds: dict[str, float] = field(default_factory=dict)
+    visited_seconds: list[float] = field(default_factory=list)
+    """What the clock showed as each step began: with the step number, all that a schedule has seen."""
+    recompilations: int = 0
+    loss_nats: float | None = None
+    step_ms_median: float | None = None
 
 
-def save_checkpoint(folder: Path, position: Position, model: dict[str, Tensor], optimiser: dict[str, Tensor]) -> Path:
+class Checkpoint(NamedTuple):
+    """Where a run stood, its weights after that step, and the state of what updates and averages them."""
+
+    position: Position
+    model: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    averaging: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, saved: Checkpoint) -> Path:
     """Write `folder/step-00000123` through a temporary sibling, flushed to disk before it is renamed; keep the newest two."""
+    position = saved.position
     final = folder / f"step-{position.step:08d}"
     temporary = folder / f".{final.name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    tensors = {f"model.{k}": v for k, v in model.items()} | {f"optimiser.{k}": v for k, v in optimiser.items()}
+    tensors = {f"{part}.{name}": t for part in _PARTS for name, t in getattr(saved, part).items()}
     weights = temporary / "tensors.safetensors"
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, weights)
     state = asdict(position) | {"tensors_sha256": _sha256(weights)}
@@ -68,10 +84,8 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
 
 
-def load_checkpoint(
-    path: Path, fingerprint: str | None = None
-) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]]:
-    """Position, model tensors, optimiser tensors, on the CPU.
+def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint:
+    """A checkpoint, its tensors on the CPU.
 
     Raises TrainError when the files are damaged or belong to another configuration than `fingerprint`.
     """
@@ -93,10 +107,11 @@ def load_checkpoint(
         raise TrainError(
             f"checkpoint {path} is damaged: its tensors do not match; delete it to fall back to an older one"
         )
-    tensors = load_file(weights)
-    model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    optimiser = {k.removeprefix("optimiser."): v for k, v in tensors.items() if k.startswith("optimiser.")}
-    return position, model, optimiser
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+    for key, tensor in load_file(weights).items():
+        part, _, name = key.partition(".")
+        parts[part][name] = tensor
+    return Checkpoint(position, **parts)
 
 
 def _alive(pid: int) -> bool:

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from underpar.core.phase import EVALUATION, Phase
 from underpar.data.context import Batch
 
 
 @torch.no_grad()
-def first_bad_tensor(model: nn.Module, batches: list[Batch]) -> str:
+def first_bad_tensor(model: nn.Module, batches: list[Batch], phase: Phase = EVALUATION) -> str:
     """Name the first non-finite tensor: a parameter, else the output of the first module that makes one on these batches."""
     for name, param in model.named_parameters():
         if not torch.isfinite(param).all():
@@ -20,7 +21,7 @@ def first_bad_tensor(model: nn.Module, batches: list[Batch]) -> str:
     ]
     try:
         for batch in batches:
-            losses = model(batch.inputs, batch.targets, batch.context)
+            losses = model(batch.inputs, batch.targets, batch.context, phase)
             if found:
                 return f"output of {found[0]}"
             if not torch.isfinite(losses).all():

@@ -1,7 +1,7 @@
 """What a run says while it runs: events to any number of sinks, and the effect trace.
 
-An event is a flat dict with "event" naming its kind: start, step, validation, checkpoint, stop. The JSON-lines file always
-gets all of them; a sink that fails is dropped with a warning and never stops a run.
+An event is a flat dict with "event" naming its kind: start, step, recompilation, validation, checkpoint, stop. The JSON-lines
+file always gets all of them; a sink that fails is dropped with a warning and never stops a run.
 """
 
 import json

@@ -1,87 +1,37 @@
 """The training loop: steps until the budget is spent, with everything that can stop, resume or explain a run."""
 
-import signal
+import math
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import cycle, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from underpar.core.budget import Budget
 from underpar.core.clock import Clock
-from underpar.core.config import Config, NonNegativeInt, PositiveFloat, PositiveInt, config
 from underpar.core.errors import TrainError
+from underpar.core.phase import Phase
 from underpar.core.world import World
 from underpar.data.context import Batch
 from underpar.data.loaders import StepLoader, synthetic_step
 from underpar.model.gpt import GPT
+from underpar.optim.averaging import WeightAverage
 from underpar.optim.partition import Optimisers
 from underpar.optim.schedules import Progress, Schedule, Settings
-from underpar.train.checkpoint import Position, complete_checkpoints, load_checkpoint, save_checkpoint
+from underpar.train.checkpoint import Checkpoint, Position, complete_checkpoints, load_checkpoint, save_checkpoint
+from underpar.train.compiled import compile_model, graphs_compiled
 from underpar.train.diagnose import first_bad_tensor
 from underpar.train.events import EffectTrace, Sinks
-
-MAX_IN_FLIGHT = 2
-"""Steps that the host may be ahead of the device: enough to hide launches, few enough for the clock to be honest."""
-
-
-@config
-class Training(Config):
-    """How the loop runs; none of these is part of the method, but all can move a score a little."""
-
-    micro_batch_tokens: PositiveInt = 262_144
-    """Most tokens that one forward and backward takes on one device; more processes need fewer micro-batches."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype of the activations; auto is bfloat16 on CUDA and float32 elsewhere. Master weights stay as declared."""
-    compile: bool = True
-    """torch.compile on CUDA. On a CPU it costs more than a short run gains, and is off."""
-    warmup_steps: NonNegativeInt = 20
-    """Steps on random tokens before the clock starts, after which all state is put back."""
-    log_every_steps: PositiveInt = 10
-    validate_every_steps: NonNegativeInt = 0
-    """0 validates only after training."""
-    checkpoint_every_seconds: PositiveFloat = 300.0
-
-    def dtype(self, world: World) -> torch.dtype:
-        if self.precision == "auto":
-            return torch.float32 if world.device == "cpu" else torch.bfloat16
-        return getattr(torch, self.precision)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training run did. Seconds are on the budget clock; pauses are listed by reason."""
-
-    steps: int
-    tokens: int
-    train_seconds: float
-    params: int
-    step_ms_median: float
-    tokens_per_second: float
-    peak_memory_bytes: int | None
-    stop_reason: str
-    final_loss_nats: float
-    world_size: int
-    paused_seconds: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass
-class _InFlight:
-    """A step whose work may still be on the device, and the event that is logged once its loss is known."""
-
-    event: dict[str, Any]
-    loss: Tensor
-    done: "torch.cuda.Event | None"
-    batches: list[Batch]
+from underpar.train.pace import InFlight, Pace
+from underpar.train.preparation import one_row, ragged_variants, restored, stations, without_compiler
+from underpar.train.process import Interrupts, unburdened_collector
+from underpar.train.training import AVERAGED, RAW, Training, TrainResult
+from underpar.train.weights import averaged_weights, set_weights
 
 
 class Trainer:
@@ -104,22 +54,28 @@ class Trainer:
         fingerprint: str,
         sinks: Sinks,
         validate: Callable[[GPT], tuple[float, float]] | None = None,
+        average: WeightAverage | None = None,
     ) -> None:
         self.model, self.optimisers, self.schedule, self.budget = model, optimisers, schedule, budget
-        self.loader, self.training, self.world, self.sinks = loader, training, world, sinks
-        self.folder, self.fingerprint, self.validate = folder, fingerprint, validate
+        self.loader, self.world, self.sinks = loader, world, sinks
+        self.folder, self.fingerprint, self.validate, self.average = folder, fingerprint, validate, average
         self.on_cuda = world.device != "cpu"
         model.compute_dtype = training.dtype(world)
         self.forward: Callable[..., Tensor] = model
         if training.compile and self.on_cuda:
-            self.forward = torch.compile(model, dynamic=False, fullgraph=True)
+            self.forward = compile_model(model)
+        self.warmup_steps, self.checkpoint_every_seconds = training.warmup_steps, training.checkpoint_every_seconds
+        self.log_every, self.validate_every = training.log_every_steps, training.validate_every_steps
+        self.phases = model.distinct_phases(schedule.phases())
+        self.obeyed = _obeyed(model)
         self.clock = Clock()
         self.trace = EffectTrace()
-        self.step = self.tokens = 0
-        self._in_flight: deque[_InFlight] = deque()
+        self.step = self.tokens = self.recompilations = 0
+        self.visited_seconds: list[float] = []
+        self._pace = Pace(self.on_cuda)
         self._step_ms: list[float] = []
-        self._last_loss = float("nan")
-        self._interrupted = False
+        self._last_loss = self._step_ms_before = float("nan")
+        self._interrupts = Interrupts()
 
     # ------------------------------------------------------------------------------------------------- life cycle
 
@@ -128,20 +84,24 @@ class Trainer:
         found = complete_checkpoints(self.folder)
         if not found:
             return False
-        position, model_state, optimiser_state = load_checkpoint(found[-1], self.fingerprint)
+        position, model_state, optimiser_state, averaging_state = load_checkpoint(found[-1], self.fingerprint)
         wanted = dict(self.model.named_parameters())
         odd = [n for n in sorted(wanted.keys() | model_state) if _shape(wanted, n) != _shape(model_state, n)]
         if odd:
             raise TrainError(f"checkpoint {found[-1]} does not fit the model: {odd[0]} differs; use another --out")
-        with torch.no_grad():
-            for name, param in wanted.items():
-                param.copy_(model_state[name])
+        set_weights(self.model, model_state)
         self.optimisers.load_state_tensors({k: v.to(self.world.device) for k, v in optimiser_state.items()})
+        if self.average:
+            self.average.reset()
+            self.average.load_state_tensors({k: v.to(self.world.device) for k, v in averaging_state.items()})
         self.step, self.tokens = position.step, position.tokens
         self.loader.position = position.loader_position
         self.clock = Clock(position.train_seconds)
         self.clock.paused_seconds |= position.paused_seconds
         self.trace = EffectTrace(position.trace)
+        self.visited_seconds, self.recompilations = position.visited_seconds, position.recompilations
+        self._last_loss = float("nan") if position.loss_nats is None else position.loss_nats
+        self._step_ms_before = float("nan") if position.step_ms_median is None else position.step_ms_median
         return True
 
     @property
@@ -150,16 +110,21 @@ class Trainer:
         return self._limit_reached(self.clock.elapsed) is not None
 
     def run(self) -> TrainResult:
-        """Train to the end of the budget, or to an interrupt. Raises TrainError on a non-finite loss."""
-        self._warm_up()
+        """Train to the end of the budget and validate what came out, or go to an interrupt.
+
+        Raises TrainError on a non-finite loss.
+        """
+        if not self.is_finished:
+            self._warm_up()
         self._announce()
-        with self._watch_signals():
+        with self._interrupts.watched(), unburdened_collector():
             reason = self._steps()
         self._checkpoint()
+        validation = {} if reason == "interrupted" else self._validate_outcome()
         self.sinks.log(
             {"event": "stop", "reason": reason, "step": self.step, "train_seconds": round(self.clock.elapsed, 3)}
         )
-        return self._result(reason)
+        return self._result(reason, validation)
 
     def _steps(self) -> str:
         self.clock.start()
@@ -171,8 +136,8 @@ class Trainer:
             while reason is None:
                 began = time.perf_counter()
                 self._one_step(next(batches), seconds)
-                due: float = time.perf_counter() - last_checkpoint >= self.training.checkpoint_every_seconds
-                seconds, interrupted, due = self.world.agree(self.clock.elapsed, self._interrupted, due)
+                due: float = time.perf_counter() - last_checkpoint >= self.checkpoint_every_seconds
+                seconds, interrupted, due = self.world.agree(self.clock.elapsed, self._interrupts.asked, due)
                 self._step_ms.append((time.perf_counter() - began) * 1e3)
                 reason = "interrupted" if interrupted else self._limit_reached(seconds)
                 if reason is None and due:
@@ -180,9 +145,9 @@ class Trainer:
                     with self.clock.pause("checkpoint"):
                         self._checkpoint()
                     last_checkpoint = time.perf_counter()
-                every = self.training.validate_every_steps
-                if reason is None and every and self.step % every == 0:
-                    self._run_validation()
+                if reason is None and self.validate_every and self.step % self.validate_every == 0:
+                    self._drain()  # what is still on the device is training, and on the clock
+                    self._validate(AVERAGED if self.average else RAW)
         finally:
             batches.close()  # type: ignore[attr-defined]
         self._drain()
@@ -190,22 +155,47 @@ class Trainer:
         return reason
 
     def _one_step(self, batches: list[Batch], seconds: float) -> None:
+        graphs = graphs_compiled()
         settings = self.schedule.at(Progress(self.step, self.tokens, seconds), self.budget)
-        loss = self.world.sum_(self._accumulate(batches))  # so that every process sees a non-finite loss anywhere
-        if not self.on_cuda and not torch.isfinite(loss):
-            self._fail(self.step + 1, batches)  # before the update spreads it
-        used = self.optimisers.step(settings)
-        self.model.zero_grad(set_to_none=True)
+        self.visited_seconds.append(round(seconds, 6))
+        loss, used = self._update(batches, settings, self.step + 1)
         self.step += 1
         self.tokens += self.loader.config.batch_tokens
-        self.trace.record(self.step, used | {"train.batch_tokens": self.loader.config.batch_tokens})
-        self._queue(loss, batches, settings)
+        self.trace.record(self.step, used)
+        for finished in self._pace.launched(InFlight(self._step_event(settings), loss, batches, settings.phase)):
+            self._settle(finished)
+        if graphs_compiled() > graphs:
+            self.recompilations += graphs_compiled() - graphs
+            self.sinks.log({"event": "recompilation", "step": self.step, "graphs": graphs_compiled() - graphs})
 
-    def _accumulate(self, batches: list[Batch]) -> Tensor:
+    def _update(self, batches: list[Batch], settings: Settings, step: int) -> tuple[Tensor, dict[str, float]]:
+        """One optimiser step, the model's step number `step`. Returns the loss and every setting that was consumed."""
+        phase = self.model.effective_phase(settings.phase)
+        loss = self.world.sum_(self._accumulate(batches, phase))  # every process sees a non-finite loss anywhere
+        if not self.on_cuda and not torch.isfinite(loss):
+            self._fail(step, batches, phase)  # before the update spreads it
+        used = self.optimisers.step(settings)
+        self.model.zero_grad(set_to_none=True)
+        if self.average:
+            used |= self.average.update(step, settings)
+        used |= {f"phase.{name}": float(getattr(phase, name)) for name in self.obeyed}
+        return loss, used | self._seen(batches)
+
+    def _seen(self, batches: list[Batch]) -> dict[str, float]:
+        """What the batches are really like, whatever the loader was asked for."""
+        rows = self.loader.config.rows_per_step
+        mine = sum(batch.inputs.numel() for batch in batches)
+        return {
+            "train.batch_tokens": mine * rows / len(self.world.share(rows)),
+            "train.seq_len": max(batch.context.max_seqlen for batch in batches),
+        }
+
+    def _accumulate(self, batches: list[Batch], phase: Phase) -> Tensor:
         """Forward and backward over this process's share; gradients end as its part of the mean over the whole step."""
         total = torch.zeros((), device=self.world.device)
         for batch in batches:
-            loss = self.forward(batch.inputs, batch.targets, batch.context).sum() / self.loader.config.batch_tokens
+            losses = self.forward(batch.inputs, batch.targets, batch.context, phase)
+            loss = losses.sum() / self.loader.config.batch_tokens
             loss.backward()
             total += loss.detach()
         return total
@@ -220,46 +210,33 @@ class Trainer:
         if budget.train_seconds is not None:
             slowest = max(self._step_ms[-20:], default=0.0) / 1e3
             pace = max(slowest, seconds / self.step) if self.step else 0.0
-            if seconds + (len(self._in_flight) + 1) * pace > budget.train_seconds:
+            if seconds + (len(self._pace) + 1) * pace > budget.train_seconds:
                 return "train_seconds"
         return None
 
-    # ------------------------------------------------------------------------------------------------- device pace
+    # ------------------------------------------------------------------------------------------------- losses
 
-    def _queue(self, loss: Tensor, batches: list[Batch], settings: Settings) -> None:
-        event = {
+    def _step_event(self, settings: Settings) -> dict[str, Any]:
+        return {
             "event": "step", "step": self.step, "tokens": self.tokens, "train_seconds": round(self.clock.elapsed, 4),
             "step_ms": round(statistics.median(self._step_ms[-50:]), 3) if self._step_ms else None,
             "lr_scale": round(settings.lr_scale, 6), "momentum": round(settings.momentum, 6),
         }  # fmt: skip
-        done = None
-        if self.on_cuda:
-            loss = loss.to("cpu", non_blocking=True)
-            done = torch.cuda.Event()
-            done.record()
-        self._in_flight.append(_InFlight(event, loss, done, batches))
-        while len(self._in_flight) > (MAX_IN_FLIGHT if self.on_cuda else 0):
-            self._settle()
 
-    def _settle(self) -> None:
-        oldest = self._in_flight.popleft()
-        if oldest.done is not None:
-            oldest.done.synchronize()
-        self._last_loss = float(oldest.loss)
-        step = oldest.event["step"]
-        if not torch.isfinite(oldest.loss):
-            self._fail(step, oldest.batches)
-        if step % self.training.log_every_steps == 0 or step <= 10:
-            self.sinks.log(oldest.event | {"loss_nats": round(self._last_loss, 6)})
+    def _settle(self, finished: InFlight) -> None:
+        self._last_loss = float(finished.loss)
+        step = finished.event["step"]
+        if not torch.isfinite(finished.loss):
+            self._fail(step, finished.batches, finished.phase)
+        if step % self.log_every == 0 or step <= 10:
+            self.sinks.log(finished.event | {"loss_nats": round(self._last_loss, 6)})
 
     def _drain(self) -> None:
-        while self._in_flight:
-            self._settle()
-        if self.on_cuda:
-            torch.cuda.synchronize()
+        for finished in self._pace.drained():
+            self._settle(finished)
 
-    def _fail(self, step: int, batches: list[Batch]) -> None:
-        bad = first_bad_tensor(self.model, batches)
+    def _fail(self, step: int, batches: list[Batch], phase: Phase) -> None:
+        bad = first_bad_tensor(self.model, batches, phase)
         raise TrainError(
             f"non-finite loss at step {step}: first bad tensor is {bad}; lower the learning rate of its role"
         )
@@ -267,29 +244,41 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------- around the steps
 
     def _warm_up(self) -> None:
-        """Compile and settle everything on random tokens, then put every parameter and optimiser buffer back."""
-        if not self.training.warmup_steps:
+        """Compile and settle every phase on random tokens, then put everything back."""
+        if not self.warmup_steps:
             return
-        with self.clock.pause("warm-up"):
-            config = self.loader.config
-            batches = synthetic_step(
-                config, self.model.config.vocab_size, self.loader.bos_id, self.world, self.training.micro_batch_tokens
-            )
-            weights = [p.detach().clone() for p in self.model.parameters()]
-            state = {k: v.clone() for k, v in self.optimisers.state_tensors().items()}
-            settings = self.schedule.at(Progress(0, 0, 0.0), self.budget)
-            for _ in range(self.training.warmup_steps):
-                self._accumulate(batches)
-                self.optimisers.step(settings)
-                self.model.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                for param, weight in zip(self.model.parameters(), weights, strict=True):
-                    param.copy_(weight)
-            self.optimisers.reset()
-            self.optimisers.load_state_tensors(state)
-            if self.on_cuda:
-                torch.cuda.synchronize()
-                torch.cuda.reset_peak_memory_stats()
+        vocab_size, micro = self.model.config.vocab_size, self.loader.micro_batch_tokens
+        batches = synthetic_step(self.loader.config, vocab_size, self.loader.bos_id, self.world, micro)
+        start = self.schedule.at(Progress(0, 0, 0.0), self.budget)
+        settings = [replace(start, phase=phase) for phase in self.phases]
+        with restored(self.model, self.optimisers, self.average):
+            with self.clock.pause("compile" if self.forward is not self.model else "warm-up"):
+                for each in settings:
+                    self._update(batches, each, 1)
+                    self._accumulate(ragged_variants(batches), each.phase)
+                    self._idle()
+            with self.clock.pause("warm-up"):
+                for number in range(len(settings), self.warmup_steps):
+                    self._update(batches, settings[number % len(settings)], 1)
+                self._idle()
+        if self.on_cuda:
+            torch.cuda.reset_peak_memory_stats()
+
+    def rehearse(self) -> None:
+        """A few steps on one row of random tokens, spread over the whole budget, without a compiler; then put all back.
+
+        Whoever records which settings are read has then seen what training reads.
+        """
+        row = one_row(self.loader.config, self.model.config.vocab_size, self.loader.bos_id, self.world.device)
+        phases = cycle(self.phases)
+        with restored(self.model, self.optimisers, self.average), without_compiler(self.forward is not self.model):
+            for progress in stations(self.budget):
+                settings = replace(self.schedule.at(progress, self.budget), phase=next(phases))
+                self._update(row, settings, progress.step + 1)
+
+    def _idle(self) -> None:
+        if self.on_cuda:
+            torch.cuda.synchronize()
 
     def _announce(self) -> None:
         config = self.loader.config
@@ -297,19 +286,25 @@ class Trainer:
             "event": "start", "step": self.step, "params": self.model.num_parameters(), "world_size": self.world.size,
             "device": self.world.device, "batch_tokens": config.batch_tokens, "seq_len": config.seq_len,
             "train_seconds": round(self.clock.elapsed, 3),
+            "compile_seconds": round(self.clock.paused_seconds.get("compile", 0.0), 3),
             "warmup_seconds": round(self.clock.paused_seconds.get("warm-up", 0.0), 3),
         })  # fmt: skip
 
-    def _run_validation(self) -> None:
+    def _validate_outcome(self) -> dict[str, dict[str, float]]:
+        """The finished weights before quantisation; those that count come last."""
+        which = (RAW, AVERAGED) if self.average else (RAW,)
+        return {name: self._validate(name) for name in which if self.validate}
+
+    def _validate(self, which: str) -> dict[str, float]:
         if self.validate is None:
-            return
-        self._drain()  # what is still on the device is training, and on the clock
-        with self.clock.pause("validation"):
+            return {}
+        with self.clock.pause("validation"), averaged_weights(self.model, self.average if which == AVERAGED else None):
             loss, bpb = self.validate(self.model)
         self.sinks.log({
-            "event": "validation", "step": self.step, "loss_nats": loss, "bpb": bpb,
+            "event": "validation", "step": self.step, "weights": which, "loss_nats": loss, "bpb": bpb,
             "train_seconds": round(self.clock.elapsed, 4),
         })  # fmt: skip
+        return {"loss_nats": loss, "bpb": bpb}
 
     def _checkpoint(self) -> None:
         optimiser = self.optimisers.state_tensors()  # collective
@@ -322,48 +317,49 @@ class Trainer:
                 loader_position=self.loader.position,
                 trace=self.trace.changes,
                 paused_seconds=dict(self.clock.paused_seconds),
+                visited_seconds=self.visited_seconds,
+                recompilations=self.recompilations,
+                loss_nats=_finite(self._last_loss),
+                step_ms_median=_finite(self._step_ms_median),
             )
-            path = save_checkpoint(self.folder, position, dict(self.model.named_parameters()), optimiser)
+            averaging = self.average.state_tensors() if self.average else {}
+            saved = Checkpoint(position, dict(self.model.named_parameters()), optimiser, averaging)
+            path = save_checkpoint(self.folder, saved)
             self.sinks.log({"event": "checkpoint", "step": self.step, "path": str(path)})
         self.world.barrier()
 
-    @contextmanager
-    def _watch_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM finish the current step, write a checkpoint and leave; a second one ends at once."""
+    @property
+    def _step_ms_median(self) -> float:
+        return statistics.median(self._step_ms) if self._step_ms else self._step_ms_before
 
-        def note(number: int, _frame: object) -> None:
-            if self._interrupted:
-                signal.default_int_handler(number, None)
-            self._interrupted = True
-
-        before = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, note)
-        except ValueError:  # not the main thread: the caller handles signals
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _result(self, reason: str) -> TrainResult:
+    def _result(self, reason: str, validation: dict[str, dict[str, float]]) -> TrainResult:
         seconds = self.clock.elapsed
         return TrainResult(
             steps=self.step,
             tokens=self.tokens,
             train_seconds=seconds,
             params=self.model.num_parameters(),
-            step_ms_median=statistics.median(self._step_ms) if self._step_ms else float("nan"),
+            step_ms_median=self._step_ms_median,
             tokens_per_second=self.tokens / seconds if seconds else float("nan"),
             peak_memory_bytes=torch.cuda.max_memory_allocated() if self.on_cuda else None,
             stop_reason=reason,
             final_loss_nats=self._last_loss,
             world_size=self.world.size,
             paused_seconds={k: round(v, 3) for k, v in self.clock.paused_seconds.items()},
+            recompilations=self.recompilations,
+            validation=validation,
         )
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
     return tensors[name].shape if name in tensors else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _obeyed(model: GPT) -> tuple[str, ...]:
+    """The parts of a phase that make a difference to this model."""
+    distinct = model.distinct_phases(Phase(*values) for values in product((False, True), repeat=len(Phase._fields)))
+    return tuple(name for name in Phase._fields if len({getattr(phase, name) for phase in distinct}) > 1)

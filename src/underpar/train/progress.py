@@ -32,6 +32,8 @@ class ConsoleProgress:
             f"{self.name}: {format_count(event['params'])} parameters, {event['batch_tokens']:,} tokens a step, "
             f"{event['world_size']} process(es) on {event['device']}"
         )
+        if event["compile_seconds"]:
+            self._say(f"compiled in {format_seconds(event['compile_seconds'])}")
         if sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(bar_width=28), TextColumn("{task.fields[note]}"),
@@ -58,7 +60,11 @@ class ConsoleProgress:
             self._say(note)
 
     def _validation(self, event: Event) -> None:
-        self._say(f"step {event['step']:,}  validation {event['loss_nats']:.4f} nats  {event['bpb']:.4f} bpb")
+        weights = f"  ({event['weights']} weights)" if event["weights"] != "raw" else ""
+        self._say(f"step {event['step']:,}  validation {event['loss_nats']:.4f} nats  {event['bpb']:.4f} bpb{weights}")
+
+    def _recompilation(self, event: Event) -> None:
+        self._say(f"warning: step {event['step']:,} compiled {event['graphs']} graph(s) while the clock ran")
 
     def _checkpoint(self, event: Event) -> None:
         self._say(f"step {event['step']:,}  checkpoint {event['path']}")
