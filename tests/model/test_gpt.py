@@ -10,6 +10,7 @@ from underpar.core.config import Config
 from underpar.core.errors import ConfigError
 from underpar.core.phase import EVALUATION, Phase
 from underpar.core.roles import Role
+from underpar.kernels.exclusive_gate import exclusive_gate
 from underpar.model.cost import model_cost, on_meta
 from underpar.model.gpt import GPTConfig
 from underpar.model.plan import (
@@ -27,7 +28,7 @@ from underpar.model.plan import (
     skip_rows,
     validate_plan,
 )  # fmt: skip
-from underpar.nn.attention import Attention, exclude_self
+from underpar.nn.attention import Attention
 from underpar.nn.embeddings import UntiedHead
 from underpar.nn.fake_quantise import FakeIntPerRow
 from underpar.nn.frame import Visit
@@ -121,8 +122,8 @@ def test_skips_carry_the_stream_of_their_partner() -> None:
     model = busy(config)
     tokens = random_tokens(1, 6)
     seen: dict[str, torch.Tensor] = {}
-    model.blocks[3].register_forward_hook(lambda _m, _i, out: seen.update(out=out.detach()))
-    model.blocks[4].register_forward_pre_hook(lambda _m, args: seen.update(read=args[0].detach()))
+    model.blocks[3].register_forward_hook(lambda _m, _i, out: seen.update(out=out[0].total().detach()))
+    model.blocks[4].register_forward_pre_hook(lambda _m, args: seen.update(read=args[0].total().detach()))
     model.hidden(tokens, dense(tokens))
     saved, before = seen["out"], seen["read"]
     with torch.no_grad():
@@ -283,8 +284,10 @@ def test_both_branches_write_to_both_lanes() -> None:
     assert mix is not None
     lanes = (torch.randn(1, 6, 32), torch.randn(1, 6, 32))
     attended, fed = torch.randn(1, 6, 32), torch.randn(1, 6, 32)
-    first, second = mix(lanes, (attended, fed), 1)
+    scales = torch.randn(32), torch.randn(32)
+    first, second = (lane.total() for lane in mix(lanes, (attended, fed), scales, 1))
     keep, write = mix.keep[1], mix.write[1]
+    attended, fed = scales[0] * attended, scales[1] * fed
     torch.testing.assert_close(first, keep[0] * lanes[0] + write[0, 0] * attended + write[1, 0] * fed)
     torch.testing.assert_close(second, keep[1] * lanes[1] + write[0, 1] * attended + write[1, 1] * fed)
     assert frame.values is None
@@ -321,7 +324,7 @@ def test_smear_reads_the_token_before_but_not_across_a_document_start() -> None:
 
 def test_exclusive_attention_leaves_nothing_along_the_own_value() -> None:
     y, v = torch.randn(2, 5, 4, 8), torch.randn(2, 5, 2, 8)
-    out = exclude_self(y, v)
+    out = exclusive_gate(y, v)
     along = torch.einsum("bthd,bthd->bth", out, v.repeat_interleave(2, dim=2))
     torch.testing.assert_close(along, torch.zeros_like(along), atol=1e-5, rtol=0)
     kept = y - out
@@ -361,9 +364,9 @@ def test_recurrence_keeps_what_the_mix_says_of_the_pass_before() -> None:
     model = busy(config.frozen())
     tokens = random_tokens(1, 6)
     seen = []
-    model.blocks[1].register_forward_hook(lambda _m, _i, out: seen.append(out.detach()))
+    model.blocks[1].register_forward_hook(lambda _m, _i, out: seen.append(out[0].total().detach()))
     fed: list[torch.Tensor] = []
-    model.blocks[1].register_forward_pre_hook(lambda _m, args: fed.append(args[0].detach()))
+    model.blocks[1].register_forward_pre_hook(lambda _m, args: fed.append(args[0].total().detach()))
     model.hidden(tokens, dense(tokens))
     assert len(seen) == 3
     skip = model.skips

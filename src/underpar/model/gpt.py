@@ -35,6 +35,7 @@ from underpar.nn.module import Module
 from underpar.nn.norm import NormScale, UnitScale, rms_norm
 from underpar.nn.recurrence import RecurrenceMix
 from underpar.nn.residual import AddedSkips, InputMix, LaneMix, ResidualMix, Skips
+from underpar.nn.stream import Stream
 from underpar.nn.value_embedding import ValueEmbedding
 
 
@@ -90,22 +91,26 @@ class Block(Module):
         self.declare("attn_scale", torch.ones(config.model_dim), Role.GAIN)
         self.declare("mlp_scale", torch.ones(config.model_dim), Role.GAIN)
 
-    def attend(self, x_in: Tensor, frame: Frame, value_gain: Tensor | None, visit: Visit) -> Tensor:
-        """What attention adds to a stream that reads `x_in`."""
-        normed = rms_norm(x_in, self.norm_scale)
-        out = visit("attention", normed, self.attention(normed, frame, value_gain, visit))
-        return self.attn_scale.to(x_in.dtype) * out
+    def read(self, stream: Stream, x0: Tensor, *, keep_total: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+        """The stream's sum if kept, what the block goes on with, and what attention reads."""
+        return self.residual(stream, x0, self.norm_scale, keep_total)
 
-    def feed(self, x: Tensor, frame: Frame, visit: Visit) -> Tensor:
-        """What the MLP adds to a stream that reads `x`."""
-        normed = rms_norm(x, self.norm_scale)
-        out = visit("mlp", normed, self.mlp(normed, frame.operand, visit))
-        return self.mlp_scale.to(x.dtype) * out
+    def attend(self, normed: Tensor, frame: Frame, value_gain: Tensor | None, visit: Visit) -> Tensor:
+        """What attention puts out, before its scale."""
+        return visit("attention", normed, self.attention(normed, frame, value_gain, visit))
 
-    def forward(self, x: Tensor, frame: Frame, value_gain: Tensor | None, visit: Visit) -> Tensor:
-        x = self.residual(x, frame.x0)
-        x = x + self.attend(x, frame, value_gain, visit)
-        return x + self.feed(x, frame, visit)
+    def feed(self, normed: Tensor, frame: Frame, visit: Visit) -> Tensor:
+        """What the MLP puts out, before its scale."""
+        return visit("mlp", normed, self.mlp(normed, frame.operand, visit))
+
+    def forward(
+        self, stream: Stream, frame: Frame, value_gain: Tensor | None, visit: Visit, keep_total: bool = False
+    ) -> tuple[Stream, Tensor | None]:
+        """The stream behind the block, and the sum of the stream before it if kept."""
+        total, x, normed = self.read(stream, frame.x0, keep_total=keep_total)
+        attended = self.attend(normed, frame, value_gain, visit)
+        x, normed = Stream.of(x).plus(attended, self.attn_scale).normed(self.norm_scale)
+        return Stream.of(x).plus(self.feed(normed, frame, visit), self.mlp_scale), total
 
 
 class GPT(Module):
@@ -145,7 +150,7 @@ class GPT(Module):
     def hidden(self, tokens: Tensor, ctx: Context, phase: Phase = EVALUATION, visitor: Visitor | None = None) -> Tensor:
         """Final normalised hidden states. tokens: (B, T) int64. Returns (B, T, model_dim) in `compute_dtype`."""
         frame = self._frame(tokens, ctx, phase)
-        return rms_norm(self._walk(self.plans[phase.looped], frame, visitor))
+        return self._walk(self.plans[phase.looped], frame, visitor).normed()[1]
 
     def forward(
         self,
@@ -184,50 +189,46 @@ class GPT(Module):
         fake = self.fake_quantiser if phase.quantised else None
         return Frame(x0, ctx, cos, sin, values, fake or cast)
 
-    def _walk(self, plan: LayerPlan, frame: Frame, visitor: Visitor | None) -> Tensor:
-        x, other = frame.x0, None  # the stream, or the first lane; the second lane
-        saved: list[Tensor] = []
-        last_pass: list[Tensor] = []
-        this_pass: list[Tensor] = []
+    def _walk(self, plan: LayerPlan, frame: Frame, visitor: Visitor | None) -> Stream:
+        walk = _Walk(Stream.of(frame.x0))
         execution = 0
         for step in plan:
             match step:
                 case Run(layer, pass_number):
+                    block = self.blocks[layer]
+                    assert isinstance(block, Block)
+                    gain = self.value_embedding.gain_of(layer) if self.value_embedding is not None else None
                     visit = visitor.at(execution, layer) if visitor else NO_VISIT
                     execution += 1
-                    gain = self.value_embedding.gain_of(layer) if self.value_embedding is not None else None
-                    block = self.blocks[layer]
-                    if other is not None:
-                        x, other = self._run_lanes(block, x, other, frame, gain, visit)
+                    if walk.second is not None:
+                        self._run_lanes(block, walk, frame, gain, visit)
                         continue
-                    x = block(x, frame, gain, visit)
+                    walk.first, total = block(walk.first, frame, gain, visit, walk.just_pushed)
+                    walk.settle(total)
                     if self.recurrence_mix is not None and layer in self.recurrent:
                         row = self.recurrent.index(layer)
-                        if row == 0:
-                            last_pass, this_pass = this_pass, []
-                        if pass_number:
-                            x = self.recurrence_mix(x, last_pass, row)
-                        this_pass.append(x)
+                        mixed = self.recurrence_mix(walk.first.total(), walk.last_pass(row), row, pass_number)
+                        walk.this_pass.append(mixed)
+                        walk.first = Stream.of(mixed)
                 case Push():
-                    saved.append(x)
+                    walk.push()
                 case Pop(row):
-                    x = self.skips(x, saved.pop(), row)  # type: ignore[misc]
+                    walk.first = self.skips(walk.first, walk.pop(), row)  # type: ignore[misc]
                 case Fork():
-                    other = x
-                case Join(first):
-                    x, other = _join(x, other, first), None
-        return x
+                    walk.second = walk.first
+                case Join(share):
+                    walk.join(share)
+        return walk.first
 
-    def _run_lanes(
-        self, block: nn.Module, first: Tensor, second: Tensor, frame: Frame, gain: Tensor | None, visit: Visit
-    ) -> tuple[Tensor, Tensor]:
-        assert isinstance(block, Block)
+    def _run_lanes(self, block: Block, walk: "_Walk", frame: Frame, gain: Tensor | None, visit: Visit) -> None:
+        assert walk.second is not None
         assert self.lanes is not None
-        branches = (
-            block.attend(block.residual(first, frame.x0), frame, gain, visit),
-            block.feed(second, frame, visit),
-        )
-        return self.lanes((first, second), branches, block.layer)
+        first, _, attention_reads = block.read(walk.first, frame.x0, keep_total=True)
+        assert first is not None
+        second, mlp_reads = walk.second.normed(block.norm_scale)
+        branches = block.attend(attention_reads, frame, gain, visit), block.feed(mlp_reads, frame, visit)
+        scales = block.attn_scale, block.mlp_scale
+        walk.first, walk.second = self.lanes((first, second), branches, scales, block.layer)
 
     def effective_phase(self, phase: Phase) -> Phase:
         """The phase that this model tells from `phase` no more: what it ignores is as in evaluation."""
@@ -248,8 +249,46 @@ def _head_visit(visitor: Visitor | None) -> Visit:
     return visitor.head() if visitor else NO_VISIT
 
 
-def _join(first: Tensor, second: Tensor | None, share: float) -> Tensor:
-    assert second is not None
-    if share == 0.5:
-        return 0.5 * (first + second)
-    return first if share == 1.0 else second
+class _Walk:
+    """Where a forward pass stands in its plan: one stream or two lanes, what was saved, and the passes of recurrent layers."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.first = stream
+        self.second: Stream | None = None
+        self.just_pushed = False
+        self.this_pass: list[Tensor] = []
+        self._saved: list[Stream] = []
+        self._last_pass: list[Tensor] = []
+
+    def push(self) -> None:
+        self._saved.append(self.first)
+        self.just_pushed = True
+
+    def settle(self, total: Tensor | None) -> None:
+        """The next block has added the saved stream up: keep one tensor instead of its terms."""
+        if self.just_pushed and total is not None:
+            self._saved[-1] = Stream.of(total)
+        self.just_pushed = False
+
+    def pop(self) -> Stream:
+        self.just_pushed = False
+        return self._saved.pop()
+
+    def last_pass(self, row: int) -> list[Tensor]:
+        """What the recurrent layers put out in the pass before; `row` 0 begins a pass."""
+        if row == 0:
+            self._last_pass, self.this_pass = self.this_pass, []
+        return self._last_pass
+
+    def join(self, share: float) -> None:
+        """One stream again: `share` of the first lane and the rest of the second."""
+        assert self.second is not None
+        if share == 1.0:
+            self.second = None
+            return
+        if share == 0.0:
+            self.first, self.second = self.second, None
+            return
+        device = self.first.terms[0][0].device
+        of_first, of_second = (torch.tensor(part, device=device) for part in (share, 1.0 - share))
+        self.first, self.second = self.first.times(of_first) + self.second.times(of_second), None

@@ -1,13 +1,13 @@
 """Causal self-attention with grouped queries, QK norm, rotary positions, a gain per query head, and what late recipes add."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from underpar.core.config import Config, PositiveFloat, PositiveInt, config, field
 from underpar.core.errors import ConfigError
 from underpar.core.roles import Role
 from underpar.kernels.attention import attention
+from underpar.kernels.exclusive_gate import exclusive_gate
 from underpar.kernels.qk_norm_rope import qk_norm_rope
 from underpar.nn.frame import NO_VISIT, Frame, Visit
 from underpar.nn.gates import HeadGate, OutputGate
@@ -84,19 +84,10 @@ class SelfAttention(Module):
         if value_gain is not None and frame.values is not None:
             v = v + value_gain.to(v.dtype) * frame.values
         y = attention(q, k, v, frame.ctx.cu_seqlens, frame.ctx.max_seqlen)
-        if self.excludes_self:
-            y = exclude_self(y, v)
-        if self.gate is not None:
-            y = y * (self.gate.factor * torch.sigmoid(self.gate(x, raw_q).float())).to(y.dtype).unsqueeze(-1)
+        own = v if self.excludes_self else None
+        if self.gate is None:
+            y = exclusive_gate(y, own)
+        else:
+            y = exclusive_gate(y, own, self.gate(x, raw_q), factor=self.gate.factor)
         merged = y.reshape(batch, length, dim)
         return visit("out", merged, self.out(merged, frame.operand))
-
-
-def exclude_self(y: Tensor, v: Tensor) -> Tensor:
-    """y_h - (y_h . v^) v^ with v^ = v / max(|v|, 1e-12): what a token read of itself is taken out of every head.
-
-    y: (B, T, H, D). v: (B, T, Hkv, D), the token's own values; query head h belongs to kv head h // (H / Hkv).
-    """
-    own = F.normalize(v.float(), dim=-1, eps=1e-12).unsqueeze(3)
-    grouped = y.unflatten(2, (v.shape[2], -1)).float()
-    return (grouped - (grouped * own).sum(-1, keepdim=True) * own).flatten(2, 3).to(y.dtype)

@@ -60,8 +60,10 @@ class _LearnedMix(Module):
         self.declare("beta", torch.ones(layers), Role.GAIN)
         self.declare("alpha", torch.zeros(layers, layers), Role.GAIN)
 
-    def forward(self, y: Tensor, before: list[Tensor], row: int) -> Tensor:
+    def forward(self, y: Tensor, before: list[Tensor], row: int, pass_number: int) -> Tensor:
         """y (B, T, d), what the layer computed; before: outputs of the recurrent layers in the pass before."""
+        if not pass_number:
+            return y
         return _mix(y, before, self.beta[row].to(y.dtype), self.alpha[row].to(y.dtype))
 
 
@@ -70,7 +72,9 @@ class _FrozenMix(Module):
         super().__init__()
         self.beta, self.alpha = beta, alpha
 
-    def forward(self, y: Tensor, before: list[Tensor], row: int) -> Tensor:
+    def forward(self, y: Tensor, before: list[Tensor], row: int, pass_number: int) -> Tensor:
+        if not pass_number:
+            return y
         size = len(self.beta)
         return _mix(y, before, self.beta[row], self.alpha[row * size : (row + 1) * size])
 

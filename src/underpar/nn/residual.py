@@ -6,10 +6,15 @@ from torch import Tensor
 from underpar.core.config import Config, config
 from underpar.core.roles import Role
 from underpar.nn.module import Module
+from underpar.nn.stream import Stream
 
 
 class ResidualMix(Config):
-    """What a block reads: some combination of the stream x and the normalised embedding x0."""
+    """What a block reads: some combination of the stream and the normalised embedding x0.
+
+    Builds a module (stream, x0, gain, keep_total) -> (total, x, normed): the stream's sum if kept, what the block goes on
+    with, and gain * x / rms(x).
+    """
 
     def build(self, model_dim: int) -> Module:
         raise NotImplementedError
@@ -24,8 +29,9 @@ class StreamOnly(ResidualMix):
 
 
 class _StreamOnly(Module):
-    def forward(self, x: Tensor, x0: Tensor) -> Tensor:
-        return x
+    def forward(self, stream: Stream, x0: Tensor, gain: float, keep_total: bool) -> tuple[Tensor, Tensor, Tensor]:
+        total, normed = stream.normed(gain)
+        return total, total, normed
 
 
 @config
@@ -43,16 +49,17 @@ class _InputMix(Module):
         super().__init__()
         self.declare("mix", torch.stack([torch.ones(model_dim), torch.zeros(model_dim)]), Role.GAIN)
 
-    def forward(self, x: Tensor, x0: Tensor) -> Tensor:
-        mix = self.mix.to(x.dtype)
-        return mix[0] * x + mix[1] * x0
+    def forward(
+        self, stream: Stream, x0: Tensor, gain: float, keep_total: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        return stream.mixed(x0, self.mix, gain, keep_total=keep_total)
 
 
 class Skips(Config):
     """How a stream takes back what was saved."""
 
     def build(self, rows: int, model_dim: int) -> Module:
-        """A module (stream, saved, row) -> stream with `rows` rows of weights."""
+        """A module (stream, saved stream, row) -> stream with `rows` rows of weights."""
         raise NotImplementedError
 
 
@@ -79,8 +86,8 @@ class _AddedSkips(Module):
         super().__init__()
         self.declare("weight", torch.ones(rows, model_dim), Role.GAIN)
 
-    def forward(self, x: Tensor, saved: Tensor, row: int) -> Tensor:
-        return x + self.weight[row].to(x.dtype) * saved
+    def forward(self, x: Stream, saved: Stream, row: int) -> Stream:
+        return x + saved.times(self.weight[row])
 
 
 class _GatedSkips(Module):
@@ -92,9 +99,9 @@ class _GatedSkips(Module):
         self.declare("weight", torch.ones(rows, model_dim), Role.GAIN)
         self.declare("gate", torch.zeros(rows, model_dim), Role.GAIN)
 
-    def forward(self, x: Tensor, saved: Tensor, row: int) -> Tensor:
-        scaled = self.weight[row].to(x.dtype) * saved
-        return torch.lerp(scaled, x, torch.sigmoid(self.gate[row]).to(x.dtype))
+    def forward(self, x: Stream, saved: Stream, row: int) -> Stream:
+        gate = torch.sigmoid(self.gate[row])
+        return x.times(gate) + saved.times((1.0 - gate) * self.weight[row])
 
 
 class LaneMix(Module):
@@ -114,10 +121,14 @@ class LaneMix(Module):
         self.declare("write", torch.ones(num_layers, 2, 2), Role.GAIN)
 
     def forward(
-        self, lanes: tuple[Tensor, Tensor], branches: tuple[Tensor, Tensor], layer: int
-    ) -> tuple[Tensor, Tensor]:
-        """branches: what attention and the MLP of physical layer `layer` put out."""
-        keep, write = self.keep[layer].to(lanes[0].dtype), self.write[layer].to(lanes[0].dtype)
-        attention, mlp = branches
-        first, second = (keep[i] * lanes[i] + write[0, i] * attention + write[1, i] * mlp for i in (0, 1))
+        self, lanes: tuple[Tensor, Tensor], branches: tuple[Tensor, Tensor], scales: tuple[Tensor, Tensor], layer: int
+    ) -> tuple[Stream, Stream]:
+        """branches: what attention and the MLP of physical layer `layer` put out; scales: (d,) of each."""
+        keep, write = self.keep[layer], self.write[layer]
+        first, second = (
+            Stream(((lanes[i], keep[i]),))
+            .plus(branches[0], write[0, i] * scales[0])
+            .plus(branches[1], write[1, i] * scales[1])
+            for i in (0, 1)
+        )
         return first, second
