@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from underpar.compress.budget import coarser, estimate_coded_bytes, savings
-from underpar.compress.codecs import Brotli, Zlib, Zstd
+from underpar.compress.codecs import Brotli, Mixing, Zlib, Zstd
 from underpar.compress.container import read_artifact
 from underpar.compress.pack import pack
 from underpar.compress.quantise import Int8PerRow, RoundToNearest, SdClip, dequantise, quantise
@@ -40,6 +40,7 @@ CASES = [
     (RoundToNearest(bits=8), Zstd(level=19)),
     (RoundToNearest(bits=6), Brotli()),
     (RoundToNearest(bits=6, clip=SdClip(sigmas=12.85)), Zlib()),
+    (RoundToNearest(bits=6, clip=SdClip(sigmas=12.85)), Mixing()),
 ]
 
 
@@ -103,7 +104,14 @@ def test_savings_name_other_coders(trained_like) -> None:
     some = {name: pair for name, pair in trained_like.items() if name in ("tok_emb", "blocks.0.qkv", "blocks.0.scale")}
     encoded = quantise(some, RoundToNearest(bits=6, clip=SdClip()))
     offers = dict(savings(encoded, Zlib()))
-    assert set(offers) == {"codec Brotli", "codec Zstd", "codec Xz", "5 bits for matrix", "5 bits for embedding"}
+    assert set(offers) == {
+        "codec Mixing",
+        "codec Brotli",
+        "codec Zstd",
+        "codec Xz",
+        "5 bits for matrix",
+        "5 bits for embedding",
+    }
     real = [build_artifact({}, encoded, codec)[1].container_bytes for codec in (Zlib(), Brotli())]
     assert offers["codec Brotli"] == pytest.approx(real[0] - real[1], abs=0.01 * real[0])
 

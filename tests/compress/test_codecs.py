@@ -10,10 +10,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from underpar.compress.codecs import Brotli, Codec, Store, Xz, Zlib, Zstd, decode
+from underpar.compress.codecs import Brotli, Codec, Mixing, Store, Xz, Zlib, Zstd, decode
 from underpar.core.errors import ArtifactError
 
-CODECS = [Store(), Zlib(), Zstd(), Brotli(), Xz(preset=0)]
+CODECS = [Store(), Zlib(), Zstd(), Brotli(), Xz(preset=0), Mixing()]
 by_name = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 packed = pytest.mark.parametrize("codec", CODECS[1:], ids=lambda codec: codec.name)
 

@@ -11,16 +11,16 @@ from artifact_forge import take_apart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from underpar.compress.codecs import Brotli, Store, Xz, Zlib, Zstd
+from underpar.compress.codecs import Brotli, Mixing, Store, Xz, Zlib, Zstd
 from underpar.compress.container import read_artifact
 from underpar.compress.encoded import DTYPES, Encoded, dtype_name
 from underpar.compress.quantise import Int8PerRow, RoundToNearest, dequantise, keep, quantise
-from underpar.compress.writer import ByRole, ByTensor, OneStream, build_artifact, table_bytes, write_artifact
+from underpar.compress.writer import ByRole, ByShape, ByTensor, OneStream, build_artifact, table_bytes, write_artifact
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
 
 HEADER = {"model": {"type": "GPTConfig", "num_layers": 2}, "tokenizer": {"name": "byte260"}, "note": "ünï\u0000cödé"}
-CODECS = [Store(), Zlib(), Zstd(level=9), Brotli(quality=5), Xz(preset=0)]
+CODECS = [Store(), Zlib(), Zstd(level=9), Brotli(quality=5), Xz(preset=0), Mixing()]
 
 
 def assert_same(data: bytes, encoded: list[Encoded]) -> None:
@@ -33,7 +33,7 @@ def assert_same(data: bytes, encoded: list[Encoded]) -> None:
     assert artifact.roles == {item.name: item.role for item in encoded}
 
 
-@pytest.mark.parametrize("grouping", [ByRole(), OneStream(), ByTensor()], ids=str)
+@pytest.mark.parametrize("grouping", [ByRole(), ByShape(), OneStream(), ByTensor()], ids=str)
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_round_trip(trained_like, codec, grouping) -> None:
     encoded = quantise(trained_like, RoundToNearest(bits=6))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from artifact_forge import forge, take_apart, with_streams
 
-from underpar.compress.codecs import Brotli, Store, Xz, Zlib, Zstd
+from underpar.compress.codecs import Brotli, Mixing, Store, Xz, Zlib, Zstd
 from underpar.compress.container import read_artifact
 from underpar.compress.quantise import RoundToNearest, quantise
 from underpar.compress.writer import build_artifact
@@ -37,7 +37,9 @@ def small_artifact(codec) -> bytes:
 
 @pytest.fixture(scope="module")
 def originals() -> list[bytes]:
-    return [small_artifact(codec) for codec in (Store(), Zlib(), Zstd(level=3), Brotli(quality=3), Xz(preset=0))]
+    return [
+        small_artifact(codec) for codec in (Store(), Zlib(), Zstd(level=3), Brotli(quality=3), Xz(preset=0), Mixing())
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- mutations
@@ -79,6 +81,7 @@ NASTY = (
         "xz",
         "brotli",
         "zstd",
+        "mixing",
         "plain",
         "scaled",
         "bool",

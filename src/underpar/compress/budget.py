@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from underpar.compress.codecs import Brotli, Codec, Xz, Zlib, Zstd
+from underpar.compress.codecs import Brotli, Codec, Mixing, Xz, Zlib, Zstd
 from underpar.compress.encoded import Encoded
 from underpar.compress.quantise import Quantiser, quantise
-from underpar.compress.writer import column_bytes, raw_size, table_bytes
+from underpar.compress.writer import coding_bytes, raw_size, table_bytes
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
 
@@ -124,7 +124,7 @@ def savings(encoded: list[Encoded], codec: Codec) -> list[tuple[str, int]]:
     """What each single change would save in bytes: another coder, or one bit less for a role. Largest first."""
     now = {role: _coded_bytes([e for e in encoded if e.role is role], codec) for role in Role}
     offers = []
-    for other in (Brotli(), Zstd(), Xz(), Zlib()):
+    for other in (Mixing(), Brotli(), Zstd(), Xz(), Zlib()):
         if other.name != codec.name:
             total = sum(_coded_bytes([e for e in encoded if e.role is role], other) for role in Role)
             offers.append((f"codec {type(other).__name__}", sum(now.values()) - total))
@@ -161,8 +161,8 @@ def _sampled_bytes(arrays: list[torch.Tensor], codec: Codec, sample_bytes: int) 
     if total == 0:
         return 0.0
     share = min(1.0, sample_bytes / total)
-    sample = b"".join(column_bytes(_some(array, share)) for array in arrays)
-    return min(len(codec.encode(sample)), len(sample)) * total / len(sample)
+    sample, pieces = coding_bytes([_some(array, share) for array in arrays], codec)
+    return min(len(codec.encode(sample, pieces)), len(sample)) * total / len(sample)
 
 
 def _some(array: torch.Tensor, share: float) -> torch.Tensor:

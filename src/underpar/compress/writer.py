@@ -6,6 +6,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from underpar.compress.codecs import Codec
+from underpar.compress.codecs import Codec, Piece, Zlib
 from underpar.compress.container import (
     DIGEST_FROM,
     MAGIC,
@@ -21,6 +22,7 @@ from underpar.compress.container import (
     MAX_HEADER_CODED_BYTES,
     PREFIX,
     VERSION,
+    piece_of,
 )
 from underpar.compress.encoded import Encoded, check_parts, dtype_name
 from underpar.core.config import Config, config
@@ -42,6 +44,15 @@ class ByRole(Grouping):
     def key(self, tensor: Encoded, part: str) -> tuple[str, ...]:
         kind = dtype_name(tensor.parts[part].dtype)
         return (part, kind, tensor.role) if part == "codes" else ("rest", kind)
+
+
+@config
+class ByShape(Grouping):
+    """As `ByRole`, with codes of each shape apart: streams are decoded side by side."""
+
+    def key(self, tensor: Encoded, part: str) -> tuple[str, ...]:
+        kind = dtype_name(tensor.parts[part].dtype)
+        return (part, kind, tensor.role, str(tensor.shape)) if part == "codes" else ("rest", kind)
 
 
 @config
@@ -76,7 +87,8 @@ def build_artifact(
 ) -> tuple[bytes, ArtifactInfo]:
     """The bytes of an artifact and their account. The same input gives the same bytes.
 
-    Raises ArtifactError when two tensors share a name, a tensor's parts do not fit its method, or the header is not
+    Streams are coded side by side, one on each core. The default grouping is `ByRole`, and `ByShape` for a coder that models
+    arrays. Raises ArtifactError when two tensors share a name, a tensor's parts do not fit its method, or the header is not
     JSON.
     """
     tensors = list(encoded)
@@ -86,13 +98,11 @@ def build_artifact(
     for tensor in tensors:
         found = {part: (dtype_name(a.dtype), tuple(a.shape)) for part, a in tensor.parts.items()}
         check_parts(tensor.name, tensor.method, tensor.shape, tensor.dtype, found)
-    groups = _group(tensors, grouping or ByRole())
-    blobs, streams = [], []
-    for members in groups.values():
-        entry, blob = _code([column_bytes(tensor.parts[part]) for tensor, part in members], _planes(members), codec)
-        streams.append(entry)
-        blobs.append(blob)
-    document = {"header": header, "tensors": _table(tensors, groups), "streams": streams}
+    groups = _group(tensors, grouping or (ByShape() if codec.models_arrays else ByRole()))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        coded = list(pool.map(lambda members: _code(members, codec), groups.values()))
+    streams, blobs = [entry for entry, _ in coded], [blob for _, blob in coded]
+    document = {"header": header, "tensors": _table(tensors, groups, codec), "streams": streams}
     block = _header_block(document)
     body = PREFIX.pack(MAGIC, bytes(32), VERSION, 0, len(block[0]), block[1])[DIGEST_FROM:] + block[0] + b"".join(blobs)
     data = MAGIC + hashlib.sha256(body).digest() + body
@@ -119,10 +129,10 @@ def write_artifact(
     return info
 
 
-def table_bytes(encoded: Iterable[Encoded], grouping: Grouping | None = None) -> int:
+def table_bytes(encoded: Iterable[Encoded]) -> int:
     """Bytes of an artifact that are neither tensor data nor the packer's header, to about ten (checksums are unknown)."""
-    tensors = list(encoded)
-    groups = _group(tensors, grouping or ByRole())
+    tensors, codec = list(encoded), Zlib()
+    groups = _group(tensors, ByRole())
     streams = [
         {
             "codec": "zlib",
@@ -133,7 +143,9 @@ def table_bytes(encoded: Iterable[Encoded], grouping: Grouping | None = None) ->
         }
         for size in (sum(raw_size(t.parts[part]) for t, part in members) for members in groups.values())
     ]
-    return PREFIX.size + len(_header_block({"header": {}, "tensors": _table(tensors, groups), "streams": streams})[0])
+    return PREFIX.size + len(
+        _header_block({"header": {}, "tensors": _table(tensors, groups, codec), "streams": streams})[0]
+    )
 
 
 def raw_size(array: torch.Tensor) -> int:
@@ -175,31 +187,39 @@ def _group(tensors: list[Encoded], grouping: Grouping) -> dict[tuple[str, ...], 
     return groups
 
 
-def _order(array: torch.Tensor) -> str:
-    """Matrices go column by column: a column's codes are more alike than a row's, whose scale is divided out.
+def _order(array: torch.Tensor, codec: Codec) -> str:
+    """Byte coders get matrices column by column: a column's codes are more alike than a row's, whose scale is divided out.
 
     Measured on a 1.9 M-parameter model trained with Muon: 0.1 % (int8) to 2.5 % (int6, clip at 12.85 sigmas) with
     Brotli.
     """
-    return "columns" if array.ndim == 2 and array.element_size() == 1 else "rows"
+    return "columns" if array.ndim == 2 and array.element_size() == 1 and not codec.models_arrays else "rows"
 
 
-def column_bytes(array: torch.Tensor) -> bytes:
-    """A part's elements in the order in which they are coded."""
-    return raw_bytes(array.T if _order(array) == "columns" else array)
+def coding_bytes(arrays: list[torch.Tensor], codec: Codec) -> tuple[bytes, list[Piece]]:
+    """The elements of a stream's parts in the order in which they are coded, and what a coder is told of them."""
+    orders = [_order(array, codec) for array in arrays]
+    data = b"".join(
+        raw_bytes(array.T if order == "columns" else array) for array, order in zip(arrays, orders, strict=True)
+    )
+    return data, [
+        piece_of(tuple(array.shape), array.element_size(), order) for array, order in zip(arrays, orders, strict=True)
+    ]
 
 
-def _planes(members: _Members) -> int:
+def _planes(members: _Members, codec: Codec) -> int:
     """Bytes per item when all parts agree: bytes of equal weight are more alike than neighbours in memory."""
     sizes = {tensor.parts[part].element_size() for tensor, part in members}
-    return sizes.pop() if len(sizes) == 1 else 1
+    return sizes.pop() if len(sizes) == 1 and not codec.models_arrays else 1
 
 
-def _code(arrays: list[bytes], planes: int, codec: Codec) -> tuple[dict[str, Any], bytes]:
-    data = b"".join(arrays)
+def _code(members: _Members, codec: Codec) -> tuple[dict[str, Any], bytes]:
+    """A stream's entry in the table, and its bytes."""
+    data, pieces = coding_bytes([tensor.parts[part] for tensor, part in members], codec)
+    planes = _planes(members, codec)
     if planes > 1:
         data = np.frombuffer(data, np.uint8).reshape(-1, planes).T.tobytes()
-    blob, name = codec.encode(data), codec.name
+    blob, name = codec.encode(data, pieces), codec.name
     if len(blob) >= len(data):
         blob, name = data, "store"
     crc32 = zlib.crc32(blob)
@@ -207,7 +227,7 @@ def _code(arrays: list[bytes], planes: int, codec: Codec) -> tuple[dict[str, Any
     return entry, blob
 
 
-def _table(tensors: list[Encoded], groups: dict[tuple[str, ...], _Members]) -> list[dict[str, Any]]:
+def _table(tensors: list[Encoded], groups: dict[tuple[str, ...], _Members], codec: Codec) -> list[dict[str, Any]]:
     stream_of = {(t.name, part): index for index, members in enumerate(groups.values()) for t, part in members}
     return [
         {
@@ -222,7 +242,7 @@ def _table(tensors: list[Encoded], groups: dict[tuple[str, ...], _Members]) -> l
                     "name": part,
                     "dtype": dtype_name(array.dtype),
                     "shape": list(array.shape),
-                    "order": _order(array),
+                    "order": _order(array, codec),
                     "stream": stream_of[tensor.name, part],
                 }
                 for part, array in tensor.parts.items()

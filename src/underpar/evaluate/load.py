@@ -39,7 +39,7 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     with torch.device("meta"):
         model = config.build()
     wanted = dict(model.named_parameters())
-    tensors = {name: artifact.tensor(name) for name in artifact.names}
+    tensors = artifact.tensors()
     if wanted.keys() != tensors.keys():
         odd = sorted(wanted.keys() ^ tensors.keys())
         raise ArtifactError(
