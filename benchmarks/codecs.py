@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from underpar.compress.codecs import Brotli, Codec, Xz, Zlib, Zstd
+from underpar.compress.codecs import Brotli, Codec, Mixing, Xz, Zlib, Zstd
 from underpar.compress.encoded import Encoded
 from underpar.compress.quantise import Int8PerRow, Quantiser, RoundToNearest, SdClip, quantise
 from underpar.compress.writer import build_artifact
@@ -27,7 +27,9 @@ QUANTISERS: dict[str, Quantiser] = {
     "RoundToNearest(bits=6)": RoundToNearest(bits=6),
     "RoundToNearest(bits=6, clip=SdClip(sigmas=12.85))": RoundToNearest(bits=6, clip=SdClip(sigmas=12.85)),
 }
-CODECS: dict[str, Codec] = {"zlib": Zlib(), "zstd -22": Zstd(level=22), "xz -9e": Xz(), "brotli -11": Brotli()}
+CODECS: dict[str, Codec] = {
+    "zlib": Zlib(), "zstd -22": Zstd(level=22), "xz -9e": Xz(), "brotli -11": Brotli(), "mixing": Mixing()
+}  # fmt: skip
 
 
 def order0_bytes(encoded: list[Encoded]) -> int:
