@@ -1,5 +1,5 @@
-"""Bytes and seconds of every coder on the quantised tensors of one artifact, or of synthetic ones at the shapes of the 36 M-parameter
-golf models, beside two entropies of the codes: order 0 of each tensor, and order 0 of rows of one scale.
+"""Bytes and seconds of every coder on the quantised tensors of one artifact, or of synthetic ones at the shapes of the golf
+models (36 M), beside two entropies of the codes: order 0 of each tensor, and order 0 of rows of one scale.
 
 python benchmarks/coding.py runs/quickstart/seed1337/artifact.upar
 python benchmarks/coding.py --synthetic --out benchmarks/results/coding_synthetic.json
