@@ -1,4 +1,4 @@
-"""`underpar audit FOLDER`, `underpar audit TREE`: do the files of records hold together?"""
+"""`underpar audit FOLDER`, `underpar audit TREE`, `underpar audit SCRIPT`: do the files of records hold together?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ HELP = "read record folders of either game and say whether their figures hold to
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", type=Path, help="a record folder, or a tree of them; nothing is executed")
+    parser.add_argument(
+        "target", type=Path, help="a record folder, a tree of them, or a .py script; nothing is executed"
+    )
     parser.add_argument(
         "--track",
         help="golf-record, golf-non-record, speedrun-small, speedrun-medium or speedrun-steps (default: what the folder says)",
@@ -24,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="for one folder: spell out what held, too")
     parser.add_argument("--page", type=Path, help="for a tree: also write a page with filters to this file")
     parser.add_argument("--jobs", type=int, help="for a tree: processes (default: one for each core)")
+    parser.add_argument("--source", action="store_true", help="for a script: print its innermost source, unpacked")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -34,13 +37,30 @@ def run(args: argparse.Namespace) -> int:
     from underpar.referee.audit.track import track_named
 
     track = track_named(args.track) if args.track else None
-    one_folder = args.target.is_dir() and is_record_folder(args.target)
-    misplaced = ("page", "jobs") if one_folder else ("against", "all")
-    for name in misplaced:
+    kind, verb, options = "a file", _script, {"source"}
+    if args.target.is_dir():
+        kind, verb, options = "no single record folder", _tree, {"track", "page", "jobs"}
+        if is_record_folder(args.target):
+            kind, verb, options = "one record folder", _folder, {"track", "against", "all"}
+    for name in sorted({"track", "against", "all", "page", "jobs", "source"} - options):
         if getattr(args, name):
-            kind = "one record folder" if one_folder else "no single record folder"
             raise ConfigError(f"--{name} does not apply: {args.target} is {kind}; leave it out")
-    return _folder(args, track) if one_folder else _tree(args, track)
+    return verb(args, track)
+
+
+def _script(args: argparse.Namespace, track: Track | None) -> int:
+    from underpar.cli.options import print_json
+    from underpar.referee.audit.files import printable
+    from underpar.referee.audit.script import audit_script, render_script
+
+    report = audit_script(args.target)
+    if args.source:
+        print("\n".join(printable(line.replace("\t", "    ")) for line in report.source.text.split("\n")))
+    elif args.json:
+        print_json(report.to_json())
+    else:
+        print(render_script(report))
+    return report.verdict.exit_code
 
 
 def _folder(args: argparse.Namespace, track: Track | None) -> int:

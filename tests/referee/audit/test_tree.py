@@ -149,7 +149,7 @@ def test_command_line(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["/nowhere/at/all"], "cannot list /nowhere/at/all"),
+        (["/nowhere/at/all"], "/nowhere/at/all: neither a folder nor a .py file"),
         (["{empty}"], "no record folder"),
         (["{tree}", "--all"], "--all does not apply"),
         (["{folder}", "--page", "x.html"], "--page does not apply"),

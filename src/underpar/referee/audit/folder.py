@@ -15,6 +15,7 @@ from underpar.referee.audit.check_clocks import check_clocks
 from underpar.referee.audit.check_files import check_files
 from underpar.referee.audit.check_own import check_own
 from underpar.referee.audit.check_scores import check_scores
+from underpar.referee.audit.check_scripts import check_scripts
 from underpar.referee.audit.check_seeds import check_seeds
 from underpar.referee.audit.check_sizes import check_sizes
 from underpar.referee.audit.check_source import check_source
@@ -41,6 +42,7 @@ QUESTIONS: tuple[Question, ...] = (
     check_speedrun,
     check_own,
     check_stats,
+    check_scripts,
 )
 
 

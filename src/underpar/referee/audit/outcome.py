@@ -86,6 +86,11 @@ class Note:
 Found = CheckResult | Note
 
 
+def class_of(check: CheckResult) -> str:
+    """The class of invalidity that a failed check belongs to, '' for one that did not fail."""
+    return str(check.evidence.get("class", ""))
+
+
 def show_line(root: str, where: str) -> str:
     """A command that prints the line of 'file:line' below a folder."""
     file, _, line = where.rpartition(":")

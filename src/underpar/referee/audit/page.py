@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from underpar.core.errors import RecordError
-from underpar.referee.audit.outcome import Note
+from underpar.referee.audit.outcome import Note, class_of
 from underpar.referee.audit.report import Report
 from underpar.referee.audit.table import cells, header
 from underpar.referee.audit.tree import Board
@@ -124,7 +124,7 @@ def _number(name: str) -> str:
 
 
 def _flags(report: Report) -> str:
-    failed = {str(c.evidence.get("class", "?")) for c in report.failures}
+    failed = {class_of(c) for c in report.failures}
     return "".join(
         f'<span class="flag {"fault" if name in failed else "hint"}" title="{escape(_title(name))}">{escape(name)}</span>'
         for name in report.classes
@@ -147,7 +147,7 @@ def _details(report: Report) -> str:
 
 def _check(check: CheckResult) -> str:
     word = "FAILED" if check.passed is False else "held" if check.passed else "missing"
-    name = f"{check.evidence.get('class', '')} {check.id}".strip() if check.passed is False else check.id
+    name = f"{class_of(check)} {check.id}".strip() if check.passed is False else check.id
     see = check.evidence.get("see") if check.passed is False else None
     shown = f"<br><code>{escape(str(see))}</code>" if see else ""
     return (

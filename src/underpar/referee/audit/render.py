@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from underpar.referee.audit.outcome import Note
+from underpar.referee.audit.files import printable
+from underpar.referee.audit.outcome import Note, class_of
 from underpar.referee.audit.report import Report
 from underpar.referee.render import MARKS, WIDTH
 from underpar.referee.verdict import CheckResult, Ruling
@@ -15,7 +16,7 @@ _INDENT = " " * 13
 
 def render(report: Report, *, everything: bool = False) -> str:
     """Findings first, then what held, then the verdict and how to repeat it. `everything` spells out what held."""
-    return "\n".join(_lines(report, everything))
+    return "\n".join(map(printable, _lines(report, everything)))
 
 
 def _lines(report: Report, everything: bool) -> Iterator[str]:
@@ -30,7 +31,7 @@ def _lines(report: Report, everything: bool) -> Iterator[str]:
     for check in (*failed, *lacking):
         yield from _check(check)
     for note in report.notes:
-        yield from _note(note)
+        yield from render_note(note)
     held = [c for c in report.verdict.checks if c.passed]
     if everything:
         for check in held:
@@ -56,14 +57,15 @@ def _lines(report: Report, everything: bool) -> Iterator[str]:
 
 def _check(check: CheckResult) -> Iterator[str]:
     word = "FAILED" if check.passed is False else "missing" if check.missing else "held"
-    name = f"{check.evidence.get('class', '')} {check.id}".strip()
+    name = f"{class_of(check)} {check.id}".strip()
     yield f"{word:<12} {name:<24} {check.rule:<4} {MARKS[str(check.mark)]:<11} {check.title}"
     yield from textwrap.wrap(check.statement, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
     if check.passed is False and check.evidence.get("see"):
         yield f"{_INDENT}$ {check.evidence['see']}"
 
 
-def _note(note: Note) -> Iterator[str]:
+def render_note(note: Note) -> Iterator[str]:
+    """A note or a suspicion with its place."""
     word = "suspicion" if note.is_suspicion else "note"
     place = f"{note.place}: " if note.place else ""
     yield from textwrap.wrap(
@@ -81,7 +83,6 @@ def _reason(report: Report) -> str:
     one = report.verdict.decisive
     if one is None:
         return report.verdict.reason
-    vclass = one.evidence.get("class")
     if report.verdict.ruling is Ruling.UNVERIFIABLE:
         return f"unverifiable(missing: {one.missing})"
-    return f"{report.verdict.ruling}({vclass}, rule {one.rule} [{one.mark}], {one.id}): {one.statement}"
+    return f"{report.verdict.ruling}({class_of(one)}, rule {one.rule} [{one.mark}], {one.id}): {one.statement}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from underpar.referee.audit.outcome import Note
+from underpar.referee.audit.outcome import Note, class_of
 from underpar.referee.audit.significance import RecordRule, Significance
 from underpar.referee.verdict import CheckResult, Verdict
 
@@ -80,7 +80,7 @@ class Report:
     @property
     def classes(self) -> list[str]:
         """Classes of the failed checks, then of the suspicions, each once."""
-        failed = [str(check.evidence.get("class", "")) for check in self.failures]
+        failed = [class_of(check) for check in self.failures]
         return list(dict.fromkeys([name for name in (*failed, *(n.vclass for n in self.notes)) if name]))
 
     @property

@@ -55,7 +55,7 @@ def source_from_bytes(item: Item, shipped: bytes) -> Source:
         text = shipped.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         return Source(item, shipped, "", problem=f"not UTF-8 (byte {problem.start})")
-    if item.suffix != ".py":
+    if item.path.suffix.lower() != ".py":
         return Source(item, shipped, text)
     try:
         tree = parse(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from underpar.referee.audit.files import printable
+from underpar.referee.audit.outcome import class_of
 from underpar.referee.audit.report import Report
 from underpar.referee.audit.tree import Board
 from underpar.stats import summarise
@@ -16,7 +18,7 @@ SPEEDRUN_HEADER = ("rank", "verdict", "cost", "+-", "n", "mean loss", "p < 0.01"
 
 def render_board(board: Board) -> str:
     """Tables by track, then what the columns mean."""
-    return "\n".join(_lines(board))
+    return "\n".join(map(printable, _lines(board)))
 
 
 def _lines(board: Board) -> Iterator[str]:
@@ -82,7 +84,7 @@ def _cost(report: Report) -> tuple[str, str, str, str]:
 
 def flags(report: Report) -> str:
     """Classes of failed checks; those of mere suspicions in brackets."""
-    failed = list(dict.fromkeys(str(c.evidence.get("class", "?")) for c in report.failures))
+    failed = list(dict.fromkeys(class_of(c) for c in report.failures))
     others = [name for name in report.classes if name not in failed]
     return " ".join([*failed, *(f"({name})" for name in others)])
 

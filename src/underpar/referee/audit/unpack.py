@@ -45,6 +45,8 @@ def unpack_layers(text: str, tree: ast.Module) -> list[str]:
                 raise Unpackable(f"line {call.lineno} executes a value that is not a plain packed literal")
             return layers
         source = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+        if not source.strip():
+            raise Unpackable(f"line {call.lineno}: the packed literal is damaged: it holds nothing")
         try:
             tree = parse(source)
         except NoPython as problem:
@@ -177,8 +179,7 @@ def _decompress(data: bytes) -> bytes:
     if data[:3] == b"BZh":
         return _drain(bz2.BZ2Decompressor(), data)
     if data[:2] == b"\x1f\x8b" or data[:1] == b"\x78":
-        plain = zlib.decompressobj(wbits=47).decompress(data, MAX_PLAIN_BYTES + 1)
-        return _bounded(plain)
+        return _inflate(data, 47)
     try:
         return _bounded_brotli(data)
     except brotli.error:
@@ -188,7 +189,7 @@ def _decompress(data: bytes) -> bytes:
 def _raw(data: bytes) -> bytes:
     """Streams without magic bytes: raw LZMA as a few scripts use, raw deflate."""
     try:
-        return _bounded(zlib.decompressobj(wbits=-15).decompress(data, MAX_PLAIN_BYTES + 1))
+        return _inflate(data, -15)
     except zlib.error:
         pass
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
@@ -200,7 +201,18 @@ def _bounded_lzma(data: bytes) -> bytes:
 
 
 def _drain(decoder: lzma.LZMADecompressor | bz2.BZ2Decompressor, data: bytes) -> bytes:
-    return _bounded(decoder.decompress(data, MAX_PLAIN_BYTES + 1))
+    return _whole(_bounded(decoder.decompress(data, MAX_PLAIN_BYTES + 1)), decoder.eof)
+
+
+def _inflate(data: bytes, wbits: int) -> bytes:
+    decoder = zlib.decompressobj(wbits=wbits)
+    return _whole(_bounded(decoder.decompress(data, MAX_PLAIN_BYTES + 1)), decoder.eof)
+
+
+def _whole(plain: bytes, ended: bool) -> bytes:
+    if not ended:
+        raise Unpackable("a packed literal is damaged: it is cut off")
+    return plain
 
 
 def _bounded_brotli(data: bytes) -> bytes:
@@ -209,7 +221,7 @@ def _bounded_brotli(data: bytes) -> bytes:
     while not decoder.is_finished():
         part = decoder.process(waiting, output_buffer_limit=1 << 16)
         if not part and not waiting:
-            raise Unpackable("a packed literal is cut off")
+            _whole(b"", ended=False)
         plain += part
         waiting = b""
         if len(plain) > MAX_PLAIN_BYTES:
