@@ -81,6 +81,25 @@ def residual_norm_tiles(tokens: int, shapes: Shapes, device: torch.device) -> It
             yield Launch("residual_norm", label, "backward", named(tile), call, (2 + 2 * streams) * row)
 
 
+def norm_rope_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Launch]:
+    from underpar.kernels.qk_norm_rope import triton as kernels
+
+    heads, kv_heads, dim = shapes.heads, shapes.kv_heads, shapes.head_dim
+    qkv = bf16(1, tokens, (heads + 2 * kv_heads) * dim, device=device)
+    views = qk_norm_rope.ref.split_heads(qkv, heads, kv_heads)[:2]
+    grads, out = (tuple(bf16(*x.shape, device=device) for x in views) for _ in range(2))
+    cos, sin = torch.randn(2, tokens, shapes.rotated[0] // 2, device=device).unbind()
+    tables = (torch.ones(heads, device=device), cos, sin, EPS)
+    row, angles = num_bytes(*views), num_bytes(cos, sin)
+    for num_tokens, warps in ((1, 2), (2, 2), (2, 4), (4, 4), (8, 4), (8, 8)):
+        tile = {"TOKENS": num_tokens, "num_warps": warps}
+        for direction, call, moved in (
+            ("forward", partial(kernels.launch_forward, views, out, *tables, tile), 2 * row + angles),
+            ("backward", partial(kernels.launch_backward, grads, views, out, *tables, tile), 3 * row + angles),
+        ):
+            yield Launch("qk_norm_rope", f"{tokens} tokens", direction, named(tile), call, moved)
+
+
 def mlp_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Launch]:
     from underpar.kernels.mlp_act import triton as kernels
 
@@ -138,14 +157,10 @@ def linear_cross_entropy_tiles(tokens: int, shapes: Shapes, device: torch.device
             yield Launch("linear_softcapped_ce", label, "loss and gradient", named(tile), call, 2 * size)
 
 
-def no_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Launch]:
-    yield from ()
-
-
 TILES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Launch]]] = {
     "exclusive_gate": exclusive_gate_tiles,
     "residual_norm": residual_norm_tiles,
-    "qk_norm_rope": no_tiles,
+    "qk_norm_rope": norm_rope_tiles,
     "mlp_act": mlp_tiles,
     "softcapped_ce": cross_entropy_tiles,
     "linear_softcapped_ce": linear_cross_entropy_tiles,

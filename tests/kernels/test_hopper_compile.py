@@ -114,11 +114,11 @@ def test_qk_norm_rope(rotated: int) -> None:
     from underpar.kernels.qk_norm_rope import triton as kernels
 
     constants = {"HEADS": 8, "PADDED_HEADS": 8, "KV_HEADS": 4, "PADDED_KV_HEADS": 4, "DIM": 64}
-    constants |= {"ROTATED": rotated, "TOKENS": kernels.TILE // 512, "PACKED": True}
+    constants |= {"ROTATED": rotated, "PACKED": True}
     for kernel in (kernels._forward_kernel, kernels._backward_kernel):
         types = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
         types |= dict.fromkeys(("gain_ptr", "cos_ptr", "sin_ptr", "partial_gain_ptr"), "*fp32") | {"eps": "fp32"}
-        ptx, _ = compiled(kernel, types, constants, {"num_warps": 4})
+        ptx, _ = compiled(kernel, types, constants, kernels.default_tile(8, 64))
         assert "ld.global.v4.b32" in ptx
         assert "st.global.v4.b32" in ptx
 

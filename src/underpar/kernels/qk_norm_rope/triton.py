@@ -2,10 +2,11 @@
 
 Exploits: a rotation keeps lengths, so the norm and the gain are one factor per head and row, applied after it, and the
 gradient of the gain is the inner product that the gradient of the norm needs anyway. A program holds all heads of a few
-tokens, so that an angle is read once for all of them. Each element meets the other half of its pair by a second load of
-the same cache line. Traffic: forward one reading and one writing, backward two readings and one writing. From one packed
-projection the gradient is written packed, which spares the concatenation of three gradients. The gain's gradient goes
-through one row of partial sums per program: no atomics, the same bits every time.
+tokens. Each element meets the other half of its pair by a second load of the same cache line. Traffic: forward one reading
+and one writing, backward two readings and one writing; at 8 + 4 heads of 64 in bf16 that is 3,072 and 4,608 bytes a token,
+and tables of 16 rotated dimensions add 64 to each. From one packed projection the gradient is written packed, which spares
+the concatenation of three gradients. The gain's gradient goes through one row of partial sums per program: no atomics, the
+same bits every time.
 Loses: nothing known at head sizes that are powers of two; others take the reference.
 """
 
@@ -16,6 +17,14 @@ from torch import Tensor
 
 TILE = 2048
 """Query elements a program aims to hold: 16 for each of its 128 threads, two 16-byte accesses of bf16."""
+
+
+@triton.jit
+def _tokens(num_times, TOKENS: tl.constexpr):
+    """Index, batch and time of this program's tokens, for 64-bit offsets. A 64-bit division would be a function call."""
+    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    batch = token // num_times
+    return token.to(tl.int64), batch.to(tl.int64), (token - batch * num_times).to(tl.int64)
 
 
 @triton.jit
@@ -39,34 +48,45 @@ def _partner(DIM: tl.constexpr, ROTATED: tl.constexpr):
 
 
 @triton.jit
-def _angles(cos_ptr, sin_ptr, position, token_exists, DIM: tl.constexpr, ROTATED: tl.constexpr):
-    """cos and signed sin, (TOKENS, 1, DIM) fp32, such that x * cos + partner * sin is the rotation of x."""
+def _angles(cos_ptr, sin_ptr, position, exists, PADDED: tl.constexpr, DIM: tl.constexpr, ROTATED: tl.constexpr):
+    """cos and signed sin, (TOKENS, PADDED, DIM) fp32, such that x * cos + partner * sin is the rotation of x.
+
+    Every head reads the angles of its token itself, from the L1 cache: to share one reading, they would have to pass
+    through shared memory, with barriers.
+    """
     dims = tl.arange(0, DIM)
     half: tl.constexpr = ROTATED // 2
-    offset = position[:, None] * half + tl.where(dims < half, dims, dims - half)[None, :]
-    mask = token_exists[:, None] & (dims < ROTATED)[None, :]
+    heads = tl.zeros((PADDED,), tl.int32)[None, :, None]
+    offset = (position * half)[:, None, None] + heads + tl.where(dims < half, dims, dims - half)[None, None, :]
+    mask = exists & (dims < ROTATED)[None, None, :]
     cos = tl.load(cos_ptr + offset, mask=mask, other=1.0).to(tl.float32)
     sin = tl.load(sin_ptr + offset, mask=mask, other=0.0).to(tl.float32)
-    sin = tl.where((dims < half)[None, :], sin, -sin)
-    return cos[:, None, :], sin[:, None, :]
+    return cos, tl.where((dims < half)[None, None, :], sin, -sin)
+
+
+@triton.jit
+def _with_partner(row, exists, DIM: tl.constexpr, ROTATED: tl.constexpr):
+    """Elements of every head and, where they are rotated, the other ones of their pairs; 0 elsewhere."""
+    dims = tl.arange(0, DIM)
+    x = tl.load(row + dims[None, None, :], mask=exists, other=0.0).to(tl.float32)
+    rotated = exists & (dims < ROTATED)[None, None, :]
+    pair = tl.load(row + _partner(DIM, ROTATED)[None, None, :], mask=rotated, other=0.0).to(tl.float32)
+    return x, pair
 
 
 @triton.jit
 def _normed_and_rotated(row, out_row, exists, gain, cos, sin, eps, DIM: tl.constexpr, ROTATED: tl.constexpr):
-    dims = tl.arange(0, DIM)[None, None, :]
-    x = tl.load(row + dims, mask=exists, other=0.0).to(tl.float32)
-    pair = tl.load(row + _partner(DIM, ROTATED)[None, None, :], mask=exists, other=0.0).to(tl.float32)
+    x, pair = _with_partner(row, exists, DIM, ROTATED)
     scale = tl.rsqrt(tl.sum(x * x, 2) / DIM + eps) * gain
     out = (x * cos + pair * sin) * scale[:, :, None]
-    tl.store(out_row + dims, out.to(out_row.dtype.element_ty), mask=exists)
+    tl.store(out_row + tl.arange(0, DIM)[None, None, :], out.to(out_row.dtype.element_ty), mask=exists)
 
 
 @triton.jit
 def _gradient(grad_row, row, out_row, exists, gain, cos, sin, eps, DIM: tl.constexpr, ROTATED: tl.constexpr):
     """Stores the gradient of x; returns <gradient, normed x> of every head and token, whose sum is the gain's gradient."""
     dims = tl.arange(0, DIM)[None, None, :]
-    grad = tl.load(grad_row + dims, mask=exists, other=0.0).to(tl.float32)
-    pair = tl.load(grad_row + _partner(DIM, ROTATED)[None, None, :], mask=exists, other=0.0).to(tl.float32)
+    grad, pair = _with_partner(grad_row, exists, DIM, ROTATED)
     x = tl.load(row + dims, mask=exists, other=0.0).to(tl.float32)
     grad = grad * cos - pair * sin
     inverse_rms = tl.rsqrt(tl.sum(x * x, 2) / DIM + eps)
@@ -95,12 +115,11 @@ def _forward_kernel(
     KV_HEADS: tl.constexpr, PADDED_KV_HEADS: tl.constexpr,
     DIM: tl.constexpr, ROTATED: tl.constexpr, TOKENS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
+    token, batch, time = _tokens(num_times, TOKENS)
     token_exists = token < num_tokens
-    batch, time = token // num_times, token % num_times
-    cos, sin = _angles(cos_ptr, sin_ptr, time, token_exists, DIM, ROTATED)
 
     exists = _exists(token_exists, HEADS, PADDED_HEADS)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_HEADS, DIM, ROTATED)
     heads = tl.arange(0, PADDED_HEADS)
     gain = tl.load(gain_ptr + heads, mask=heads < HEADS, other=0.0).to(tl.float32)[None, :]
     row = _rows(q_ptr, batch * q_batch + time * q_time, q_head, PADDED_HEADS)
@@ -108,6 +127,7 @@ def _forward_kernel(
     _normed_and_rotated(row, out_row, exists, gain, cos, sin, eps, DIM, ROTATED)
 
     exists = _exists(token_exists, KV_HEADS, PADDED_KV_HEADS)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_KV_HEADS, DIM, ROTATED)
     row = _rows(k_ptr, batch * k_batch + time * k_time, k_head, PADDED_KV_HEADS)
     out_row = _rows(out_k_ptr, token * (KV_HEADS * DIM), DIM, PADDED_KV_HEADS)
     _normed_and_rotated(row, out_row, exists, 1.0, cos, sin, eps, DIM, ROTATED)
@@ -131,12 +151,11 @@ def _backward_kernel(
     KV_HEADS: tl.constexpr, PADDED_KV_HEADS: tl.constexpr,
     DIM: tl.constexpr, ROTATED: tl.constexpr, TOKENS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
+    token, batch, time = _tokens(num_times, TOKENS)
     token_exists = token < num_tokens
-    batch, time = token // num_times, token % num_times
-    cos, sin = _angles(cos_ptr, sin_ptr, time, token_exists, DIM, ROTATED)
 
     exists = _exists(token_exists, HEADS, PADDED_HEADS)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_HEADS, DIM, ROTATED)
     heads = tl.arange(0, PADDED_HEADS)
     gain = tl.load(gain_ptr + heads, mask=heads < HEADS, other=0.0).to(tl.float32)[None, :]
     grad_row = _rows(grad_q_ptr, batch * grad_q_batch + time * grad_q_time, grad_q_head, PADDED_HEADS)
@@ -146,6 +165,7 @@ def _backward_kernel(
     tl.store(partial_gain_ptr + tl.program_id(0) * HEADS + heads, tl.sum(inner, 0), mask=heads < HEADS)
 
     exists = _exists(token_exists, KV_HEADS, PADDED_KV_HEADS)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_KV_HEADS, DIM, ROTATED)
     grad_row = _rows(grad_k_ptr, batch * grad_k_batch + time * grad_k_time, grad_k_head, PADDED_KV_HEADS)
     row = _rows(k_ptr, batch * k_batch + time * k_time, k_head, PADDED_KV_HEADS)
     out_row = _rows(out_k_ptr, token * out_k_token, DIM, PADDED_KV_HEADS)
@@ -156,19 +176,21 @@ def _backward_kernel(
         _copied(row, _rows(out_v_ptr, token * out_v_token, DIM, PADDED_KV_HEADS), exists, DIM)
 
 
-def _sizes(q: Tensor, k: Tensor, cos: Tensor, packed: bool) -> dict[str, int | bool]:
+def default_tile(heads: int, dim: int) -> dict[str, int]:
+    return {"TOKENS": max(1, TILE // (triton.next_power_of_2(heads) * dim)), "num_warps": 4}
+
+
+def _sizes(q: Tensor, k: Tensor, cos: Tensor, packed: bool, tile: dict[str, int] | None) -> dict[str, int | bool]:
     heads, kv_heads, dim = q.shape[2], k.shape[2], q.shape[3]
-    padded = triton.next_power_of_2(heads)
     return {
         "HEADS": heads,
-        "PADDED_HEADS": padded,
+        "PADDED_HEADS": triton.next_power_of_2(heads),
         "KV_HEADS": kv_heads,
         "PADDED_KV_HEADS": triton.next_power_of_2(kv_heads),
         "DIM": dim,
         "ROTATED": 2 * cos.shape[1],
-        "TOKENS": max(1, TILE // (padded * dim)),
         "PACKED": packed,
-        "num_warps": 4,
+        **(tile or default_tile(heads, dim)),
     }
 
 
@@ -179,11 +201,17 @@ def _strided(tensors: tuple[Tensor, ...]) -> list[Tensor | int]:
 
 
 def launch_forward(
-    inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], gain: Tensor, cos: Tensor, sin: Tensor, eps: float
+    inputs: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
+    gain: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    eps: float,
+    tile: dict[str, int] | None = None,
 ) -> None:
     """Fill `outputs`, contiguous q', k' and, for a packed projection, v, from `inputs` of any strides."""
     q, k = inputs[:2]
-    sizes = _sizes(q, k, cos, packed=len(inputs) == 3)
+    sizes = _sizes(q, k, cos, len(inputs) == 3, tile)
     num_tokens = q.shape[0] * q.shape[1]
     if num_tokens:
         _forward_kernel[(triton.cdiv(num_tokens, sizes["TOKENS"]),)](
@@ -207,10 +235,11 @@ def launch_backward(
     cos: Tensor,
     sin: Tensor,
     eps: float,
+    tile: dict[str, int] | None = None,
 ) -> Tensor:
     """Fill `outputs`, whose tokens follow each other at one stride, with the gradients of `inputs`; return the gain's."""
     q, k = inputs[:2]
-    sizes = _sizes(q, k, cos, packed=len(inputs) == 3)
+    sizes = _sizes(q, k, cos, len(inputs) == 3, tile)
     num_tokens = q.shape[0] * q.shape[1]
     programs = triton.cdiv(num_tokens, sizes["TOKENS"])
     partial_gain = torch.empty((programs, q.shape[2]), dtype=torch.float32, device=q.device)
