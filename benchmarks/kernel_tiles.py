@@ -116,14 +116,15 @@ def mlp_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Lau
     yield Launch("mlp_act", label, "grad_pre", "torch.mm alone", lambda: torch.mm(grad, w_down), down_bytes, flops)
     for m, n, k, warps, stages in (
         (128, 256, 64, 8, 3), (128, 256, 64, 8, 4), (256, 128, 64, 8, 3), (256, 128, 64, 8, 4), (128, 128, 64, 8, 4),
-        (128, 128, 64, 4, 4), (64, 256, 64, 4, 4),
     ):  # fmt: skip
         tile = {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k, "num_warps": warps, "num_stages": stages}
         yield Launch(
             "mlp_act", label, "up", named(tile), partial(kernels.launch_up, x, w_up, slope, tile), up_bytes, flops
         )
-        call = partial(kernels.launch_grad_pre, grad, w_down, saved, slope, tile)
-        yield Launch("mlp_act", label, "grad_pre", named(tile), call, down_bytes, flops)
+        for ahead in (0, 1, 2) if stages == 3 else ():
+            ahead_tile = tile | {"AHEAD": ahead}
+            call = partial(kernels.launch_grad_pre, grad, w_down, saved, slope, ahead_tile)
+            yield Launch("mlp_act", label, "grad_pre", named(ahead_tile), call, down_bytes, flops)
 
 
 def cross_entropy_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Launch]:

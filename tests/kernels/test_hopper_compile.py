@@ -98,10 +98,13 @@ def test_mlp(slope: float) -> None:
     def block(rows: int, columns: int) -> str:
         return f"tensordesc<bf16[{rows},{columns}]>"
 
-    for kernel, tile in ((kernels._up_kernel, kernels.UP_TILE), (kernels._grad_pre_kernel, kernels.GRAD_TILE)):
+    launches = [(kernels._up_kernel, kernels.UP_TILE)]
+    launches += [(kernels._grad_pre_kernel, kernels.GRAD_TILE | {"AHEAD": ahead}) for ahead in (0, 1, 2)]
+    for kernel, tile in launches:
         m, n, k = tile["BLOCK_M"], tile["BLOCK_N"], tile["BLOCK_K"]
         types = {name: block(m, n // 2) for name in ("post_desc", "pre_desc", "saved_desc", "out_desc")}
         types |= {"x_desc": block(m, k), "grad_desc": block(m, k), "M": "i32", "N": "i32", "K": "i32"}
+        types["saved_ptr"] = "*bf16"
         types["w_desc"] = block(n, k) if kernel is kernels._up_kernel else block(k, n)
         ptx, _ = compiled(kernel, types, {"SLOPE": slope}, tile)
         assert "wgmma.mma_async" in ptx

@@ -1,8 +1,8 @@
 """The fused MLP as operators that torch.compile keeps whole: what they return and save, their shapes, their gradient.
 
-With a zero negative slope only the activation is saved: it is pre^2 where pre > 0, its relative rounding error halves
-under the square root, and so rounding the root to bf16 gives back the very bf16 number `pre` was. A leaky slope loses the
-sign, and `pre` is saved as well. The weights' gradients are plain torch.mm, which the compiler sees.
+With a zero negative slope only the activation is saved: it is pre^2 where pre > 0, and its relative rounding error halves
+under the square root, so that the root is nearer to the pre-activation than a rounded copy of it would be. A leaky slope
+loses the sign, and `pre` is saved as well. The weights' gradients are plain torch.mm, which the compiler sees.
 """
 
 from typing import Any
