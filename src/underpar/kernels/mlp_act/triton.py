@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-UP_TILE = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
+UP_TILE = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 4}
 """Up projection. 3 stages of 48 KiB and a staging buffer of 32 KiB: 176 of the 227 KiB of shared memory."""
 GRAD_TILE = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "AHEAD": 0, "num_warps": 8, "num_stages": 3}
 """Gradient of the pre-activation: 208 KiB, 32 of them for the saved activation; a fourth stage would not fit.
