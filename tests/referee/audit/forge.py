@@ -154,7 +154,7 @@ def early_folder(runs: tuple[SeedRun, ...] = EARLY, script: str = SCRIPT) -> Fil
     }  # fmt: skip
     files = {f"train_seed{run.seed}.log": early_log(run, script).encode() for run in runs}
     return files | {
-        "README.md": b"# Rows of 4,096\n\nval_bpb: 1.2014\n",
+        "README.md": f"# Rows of 4,096\n\nval_bpb: {first.bpb:.5f}\n".encode(),
         "submission.json": dump(submission),
         "train_gpt.py": script.encode(),
     }
@@ -182,7 +182,7 @@ def late_folder(runs: tuple[SeedRun, ...] = LATE, script: str = SCRIPT) -> Files
     }  # fmt: skip
     files = {f"train_seed{run.seed}.log": late_log(run, code).encode() for run in runs}
     return files | {
-        "README.md": b"# Gates and phases\n\n**val_bpb: 1.06549** (3-seed mean)\n",
+        "README.md": f"# Gates and phases\n\n**val_bpb: {mean:.5f}** ({len(runs)}-seed mean)\n".encode(),
         "submission.json": dump(submission),
         "train_gpt.py": script.encode(),
     }

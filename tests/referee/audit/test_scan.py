@@ -100,6 +100,14 @@ HONEST = {
     def main():
         log0(subprocess.run(["nvidia-smi"], stdout=subprocess.PIPE, text=True).stdout)
     """,
+    "mean charge of a chunk that was charged": """
+    def eval_ttt(model, val_tokens):
+        for x, y in chunks(val_tokens):
+            token_losses = model(x, y)
+            loss_sum += token_losses.sum()
+            token_losses.mean().backward()
+            opt.step()
+    """,
     "smaller of training losses": """
     def main():
         best_val_loss = min(best_val_loss, val_loss)

@@ -53,11 +53,10 @@ def _logged(record: Record) -> Found:
     claims = record.claims
     if claims is None or (claims.bpb is None and not claims.seeds and claims.loss is None):
         return LOGGED.skipped("nothing is stated in submission.json")
-    wrong = [text for run in record.runs for text in _against_log(run)]
+    wrong = [pair for run in record.runs for pair in (*_against_log(run), *_against_itself(run))]
     if wrong:
-        place = next((run for run in record.runs if _against_log(run)), None)
-        see = show_line(str(record.root), _place(place)) if place else ""
-        return LOGGED.failed(f"{listed(wrong)}", see=see, contradictions=wrong)
+        texts = [text for text, _ in wrong]
+        return LOGGED.failed(listed(texts), see=show_line(str(record.root), wrong[0][1]), contradictions=texts)
     if not record.values:
         return LOGGED.skipped("no log prints a score")
     if not claims.seeds:
@@ -66,13 +65,25 @@ def _logged(record: Record) -> Found:
     return LOGGED.passed(f"{len(seen)} of {len(record.runs)} stated scores found, to the last printed digit")
 
 
-def _place(run: Run) -> str:
-    figure = run.score.bpb if run.score else None
-    return figure.where if figure else ""
+def _against_itself(run: Run) -> list[tuple[str, str]]:
+    """A score that a log prints twice, rounded and exact, and not the same.
+
+    Later scripts repeat the score of another pass under the oldest exact label; that is not a contradiction.
+    """
+    finals = run.log.block.finals if run.log else []
+    wrong = []
+    for exact in finals:
+        rounded = [s for s in finals if s.label and exact.label.replace("_exact", "") == s.label and s is not exact]
+        repeated = any(s.bpb and exact.bpb and exact.bpb.agrees(s.bpb) for s in finals if s.label != exact.label)
+        for other in rounded[-1:] if not repeated else ():
+            for a, b in ((exact.bpb, other.bpb), (exact.loss, other.loss)):
+                if a is not None and b is not None and not a.agrees(b):
+                    wrong.append((f"{a.where} prints {a}, {b.where} the same score as {b}", a.where))
+    return wrong
 
 
-def _against_log(run: Run) -> list[str]:
-    """What submission.json states of a seed and the log of that seed contradicts."""
+def _against_log(run: Run) -> list[tuple[str, str]]:
+    """What submission.json states of a seed and the log of that seed contradicts, with the place in the log."""
     if run.claim is None or run.log is None or run.score is None:
         return []
     wrong = []
@@ -81,7 +92,8 @@ def _against_log(run: Run) -> list[str]:
             continue
         if _elsewhere(run, word, stated):
             continue
-        wrong.append(f"{stated.where} = {stated}, but {shown.where} prints {shown}{_diagnostic(run, word, stated)}")
+        said = f"{stated.where} = {stated}, but {shown.where} prints {shown}{_diagnostic(run, word, stated)}"
+        wrong.append((said, shown.where))
     return wrong
 
 

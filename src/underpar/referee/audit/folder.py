@@ -14,6 +14,7 @@ from underpar.referee.audit.check_bytes import check_bytes
 from underpar.referee.audit.check_clocks import check_clocks
 from underpar.referee.audit.check_files import check_files
 from underpar.referee.audit.check_own import check_own
+from underpar.referee.audit.check_readme import check_readme
 from underpar.referee.audit.check_scores import check_scores
 from underpar.referee.audit.check_scripts import check_scripts
 from underpar.referee.audit.check_seeds import check_seeds
@@ -42,6 +43,7 @@ QUESTIONS: tuple[Question, ...] = (
     check_speedrun,
     check_own,
     check_stats,
+    check_readme,
     check_scripts,
 )
 

@@ -98,7 +98,13 @@ def _means(reading: Reading) -> Iterator[Suspicion]:
             averaged = called(node) == "all_reduce" and any("AVG" in names(k.value) for k in node.keywords)
             if averaged and node.args and any_match(_RATIO, names(node.args[0])):
                 yield Suspicion("V18", node.lineno, "a ratio is averaged over processes instead of its two sums")
-            if called(node) in ("mean", "fmean", "average") and any(
-                re.search(r"losses|bpbs|batch_(?:loss|bpb)", name) for name in names(node)
-            ):
+            if called(node) in ("mean", "fmean", "average") and _of_a_list(node):
                 yield Suspicion("V18", node.lineno, "a mean over batch means: batches of unequal size weigh the same")
+
+
+def _of_a_list(node: ast.Call) -> bool:
+    """np.mean(losses), torch.stack(losses).mean(): not the mean of one tensor of charges."""
+    listed = list(node.args)
+    if isinstance(node.func, ast.Attribute) and called(node.func.value) in ("stack", "tensor", "array", "asarray"):
+        listed.append(node.func.value)
+    return any(re.search(r"losses|bpbs|batch_(?:loss|bpb)", name) for arg in listed for name in names(arg))
