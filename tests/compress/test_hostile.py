@@ -12,7 +12,9 @@ from artifact_forge import forge, take_apart, with_streams
 
 from underpar.compress.codecs import Brotli, Mixing, Store, Xz, Zlib, Zstd
 from underpar.compress.container import read_artifact
-from underpar.compress.quantise import RoundToNearest, quantise
+from underpar.compress.lowrank import AsymmetricLowRank
+from underpar.compress.quantise import Float16, IntRows, quantise
+from underpar.compress.rules import ByRule, Rule
 from underpar.compress.writer import build_artifact
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
@@ -26,12 +28,15 @@ def small_artifact(codec) -> bytes:
     tensors = {
         "embed": (torch.randn(20, 12, generator=generator).bfloat16(), Role.EMBEDDING),
         "blocks.0.q": (torch.randn(12, 12, generator=generator), Role.MATRIX),
+        "blocks.0.up": (torch.randn(16, 12, generator=generator) * 9, Role.MATRIX),
         "blocks.0.scale": (torch.randn(12, generator=generator), Role.GAIN),
         "blocks.0.gate": (torch.randn(3, generator=generator), Role.GATE),
         "steps": (torch.tensor(5), Role.GAIN),
         "mask": (torch.tensor([True, False, True]), Role.GAIN),
     }
-    encoded = quantise(tensors, RoundToNearest(bits=6, passthrough_elements=16))
+    rules = (Rule(at_most_elements=16, precision=Float16()), Rule(precision=IntRows(bits=6)))
+    encoded = quantise(tensors, ByRule(rules=rules, correction=AsymmetricLowRank(rank=2, count=1)))
+    assert [item.name for item in encoded if item.method == "scaled+lowrank"] == ["blocks.0.up"]
     return build_artifact({"model": {"num_layers": 1}, "names": ["a", "b"]}, encoded, codec)[0]
 
 
@@ -84,6 +89,7 @@ NASTY = (
         "mixing",
         "plain",
         "scaled",
+        "scaled+lowrank",
         "bool",
         "float64",
         "int8",
@@ -257,6 +263,7 @@ CASES = {
     "more than 1,099,511,627,776 elements": lambda d: d["tensors"][0].update(shape=[0, 2**31 - 1, 2**31 - 1]),
     "code range": lambda d: tensor_row(d, "embed")["meta"].update(high=128),
     "codes .* leave their range": lambda d: tensor_row(d, "embed")["meta"].update(low=-3, high=3),
+    "divides the elements of 'right'": lambda d: tensor_row(d, "blocks.0.up")["parts"][5].update(shape=[7]),
     "declares .* its parts have": lambda d: d["streams"][0].update(decoded_bytes=d["streams"][0]["decoded_bytes"] + 1),
     "byte planes": lambda d: d["streams"][0].update(planes=3),
     "streams of .* bytes in a file": lambda d: d["streams"][0].update(coded_bytes=2**62),

@@ -8,7 +8,7 @@ import torch
 
 from underpar.compress.codecs import Brotli, Codec, Mixing, Xz, Zlib, Zstd
 from underpar.compress.encoded import Encoded
-from underpar.compress.quantise import Quantiser, quantise
+from underpar.compress.quantise import Quantiser
 from underpar.compress.writer import coding_bytes, raw_size, table_bytes
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
@@ -55,26 +55,31 @@ def estimate_coded_bytes(
 ) -> SizeEstimate:
     """The container's size after training, before there is anything to train: trained rows are close to Gaussian.
 
-    One Gaussian tensor of every distinct shape and role goes through the real quantiser, so the row maxima, clips and
-    floors are those of the real thing, and a sample of every role's codes goes through the real coder.
+    One Gaussian tensor of every distinct shape, role and precision is really quantised (GPTQ as if inputs were uncorrelated),
+    so the row maxima, clips and floors are those of the real thing, and a sample of its codes goes through the real coder.
 
     Args:
         shapes: name -> (shape, role). weight_std: standard deviation per role, see WEIGHT_STD.
         header_json_bytes: coded size of what the packer puts into the header besides the table.
-    Raises: ArtifactError as `quantise` does. Cost: well under a second with zlib for 17 M parameters, 2 s with Brotli.
+    Raises: ArtifactError as the quantiser does. Cost: well under a second with zlib for 17 M parameters, 2 s with Brotli.
     """
-    drawn: dict[tuple[tuple[int, ...], Role], Encoded] = {}
     generator = torch.Generator().manual_seed(0)
-    for shape, role in shapes.values():
-        if (shape, role) not in drawn:
-            tensor = _like_trained(shape, generator) * weight_std[role]
-            drawn[shape, role] = quantise({"drawn": (tensor, role)}, quantiser)[0]
+    weights: dict[tuple[tuple[int, ...], Role], torch.Tensor] = {}
+    drawn: dict[tuple[tuple[int, ...], Role, str], Encoded] = {}
+    kinds: dict[str, tuple[tuple[int, ...], Role, str]] = {}
+    for name, spec in shapes.items():
+        if spec not in weights:
+            weights[spec] = _like_trained(spec[0], generator) * weight_std[spec[1]]
+        precision = quantiser.precision_of(name, weights[spec], spec[1])
+        kinds[name] = (*spec, str(precision))
+        if kinds[name] not in drawn:
+            drawn[kinds[name]] = precision.encode(name, weights[spec], spec[1])
     # Each drawn tensor is coded by itself: a coder would find its copies.
-    each = {spec: _coded_bytes([item], codec, SAMPLE_BYTES // len(drawn)) for spec, item in drawn.items()}
+    each = {kind: _coded_bytes([item], codec, SAMPLE_BYTES // len(drawn)) for kind, item in drawn.items()}
     coded: dict[Role, int] = {}
-    for spec in shapes.values():
-        coded[spec[1]] = coded.get(spec[1], 0) + each[spec]
-    encoded = [replace(drawn[spec], name=name) for name, spec in shapes.items()]
+    for kind in kinds.values():
+        coded[kind[1]] = coded.get(kind[1], 0) + each[kind]
+    encoded = [replace(drawn[kind], name=name) for name, kind in kinds.items()]
     return SizeEstimate(
         container_bytes=sum(coded.values()) + table_bytes(encoded) + header_json_bytes,
         payload_bytes=sum(item.payload_bytes for item in encoded),

@@ -6,7 +6,7 @@ codebook) is one more entry of `METHODS`; the container does not change.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -60,10 +60,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class PartRule:
-    """What one part of a method must look like: any of these element types, any of these shapes."""
+    """What one part of a method must look like: any of these element types, any of these shapes.
+
+    `divides`: instead of the shapes, one dimension that divides so many elements of the part named.
+    """
 
     dtypes: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    divides: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,23 @@ def check_parts(
         raise ArtifactError(f"tensor {name!r}: method {method} has parts {sorted(rules)}, found {sorted(parts)}")
     for part, rule in rules.items():
         kind, size = parts[part]
-        if kind not in rule.dtypes or size not in rule.shapes:
+        if rule.divides is not None:
+            whole = math.prod(parts[rule.divides][1])
+            fits = len(size) == 1 and size[0] > 0 and whole % size[0] == 0
+        else:
+            fits = size in rule.shapes
+        if kind not in rule.dtypes or not fits:
             raise ArtifactError(
                 f"tensor {name!r}: part {part!r} is {kind} {list(size)}, method {method} needs "
-                f"{' or '.join(rule.dtypes)} of shape {' or '.join(str(list(s)) for s in rule.shapes)}"
+                f"{' or '.join(rule.dtypes)} of shape {_shapes(rule)}"
             )
+
+
+def _shapes(rule: PartRule) -> str:
+    if rule.divides is not None:
+        return f"[n] for an n that divides the elements of {rule.divides!r}"
+    shown = [str(list(shape)) for shape in rule.shapes[:3]]
+    return " or ".join(shown) + (", ..." if len(rule.shapes) > len(shown) else "")
 
 
 def decode(encoded: Encoded) -> torch.Tensor:
@@ -151,8 +167,50 @@ def _decode_scaled(encoded: Encoded) -> torch.Tensor:
     return (codes.float() * wide).to(DTYPES[encoded.dtype])
 
 
+# ------------------------------------------------------------------------------------------------- scaled+lowrank
+
+MAX_RANK = 64
+"""Of a correction."""
+
+
+def _lowrank_rules(shape: tuple[int, ...], dtype: str) -> dict[str, PartRule]:
+    """Ranks and groups are compared with each other in decoding; here every part is bounded by itself."""
+    if len(shape) != 2:
+        raise ArtifactError(f"a low-rank correction is for matrices, not for shape {list(shape)}")
+    rows, cols = shape
+    ranks = range(1, MAX_RANK + 1)
+    return _scaled_rules(shape, dtype) | {
+        "left": PartRule(("int8",), tuple((rows, rank) for rank in ranks)),
+        "left_scales": PartRule(("float16",), ((), (rows,))),
+        "right": PartRule(("int8",), tuple((rank, cols) for rank in ranks)),
+        "right_scales": PartRule(("float16",), (), divides="right"),
+    }
+
+
+def _decode_lowrank(encoded: Encoded) -> torch.Tensor:
+    """The scaled codes plus left @ right, in fp32, rank by rank: a matrix product would add up in an order of its own."""
+    total = _decode_scaled(replace(encoded, dtype="float32"))
+    left, right = (_factor(encoded, side) for side in ("left", "right"))
+    if left.shape[1] != right.shape[0]:
+        raise ArtifactError(f"tensor {encoded.name!r}: factors of rank {left.shape[1]} and {right.shape[0]} do not fit")
+    for k in range(left.shape[1]):
+        total += left[:, k : k + 1] * right[k : k + 1]
+    return total.to(DTYPES[encoded.dtype])
+
+
+def _factor(encoded: Encoded, side: str) -> torch.Tensor:
+    """One factor in fp32; each of its scales is for an equal run of its elements."""
+    codes, scales = encoded.parts[side], encoded.parts[f"{side}_scales"].float()
+    if not bool(torch.isfinite(scales).all()) or bool((scales < 0).any()):
+        raise ArtifactError(f"tensor {encoded.name!r}: scales must be finite and not negative")
+    if codes.numel() == 0:
+        return codes.float()
+    return (codes.float().reshape(scales.numel(), -1) * scales.reshape(-1, 1)).reshape(codes.shape)
+
+
 METHODS: dict[str, Method] = {
     "plain": Method(_plain_rules, _decode_plain),
     "scaled": Method(_scaled_rules, _decode_scaled),
+    "scaled+lowrank": Method(_lowrank_rules, _decode_lowrank),
 }
 """Every way of storing a tensor, by the name written in the artifact."""

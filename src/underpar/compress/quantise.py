@@ -1,4 +1,4 @@
-"""Quantisers: named tensors with roles become encoded tensors. Role and size decide the treatment, never the name.
+"""Quantisers: named tensors with roles become encoded tensors.
 
 Codes stay one to a byte whatever their width: an entropy coder reaches the entropy of small integers by itself, and
 packed bits only hide the symbols from it.
@@ -9,124 +9,136 @@ from typing import Annotated
 
 import torch
 
-from underpar.compress.encoded import Encoded, decode, dtype_name
-from underpar.core.config import (
-    Config,
-    Fraction,
-    NonNegativeInt,
-    PositiveFloat,
-    Range,
-    config,
-    field,
+from underpar.compress.clips import AmaxClip, BestQuantileClip, Clip, QuantileClip, SdClip, row_quantile
+from underpar.compress.encoded import Encoded, decode
+from underpar.compress.gptq import Hessian
+from underpar.compress.precision import (
+    Float16,
+    Float32,
+    Gptq,
+    IntRows,
+    Precision,
+    half,
+    keep,
+    round_to_codes,
+    scaled,
 )
+from underpar.core.config import Config, Fraction, NonNegativeInt, Range, config, field
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
 
+__all__ = [
+    "AmaxClip",
+    "BestQuantileClip",
+    "Clip",
+    "Float16",
+    "Float32",
+    "Gptq",
+    "Hessian",
+    "Int8PerRow",
+    "IntRows",
+    "NamedTensors",
+    "Precision",
+    "QuantileClip",
+    "Quantiser",
+    "RoundToNearest",
+    "SdClip",
+    "dequantise",
+    "keep",
+    "quantise",
+    "row_quantile",
+]
+
 NamedTensors = Mapping[str, tuple[torch.Tensor, Role]]
 """What is packed: name -> (tensor, role)."""
-
-ROWS_AT_ONCE = 1 << 22
-"""Elements whose order statistics are found in one go; bounds the scratch memory."""
+Hessians = Mapping[str, Hessian]
+"""What calibration saw, by the name of the weight; only some weights have one."""
 
 
 class Quantiser(Config):
-    """Base of the quantisers."""
+    """Base of the quantisers: which precision each tensor gets."""
 
     @property
     def label(self) -> str:
         """The word that published log lines use: 'int8'."""
         raise NotImplementedError
 
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        """One tensor, on the CPU and detached."""
+    @property
+    def needs_hessians(self) -> bool:
+        """Whether `quantise` wants Hessians of any weight."""
+        return False
+
+    def precision_of(self, name: str, tensor: torch.Tensor, role: Role) -> Precision:
+        """How a tensor of floats is stored."""
         raise NotImplementedError
 
+    def check_names(self, tensors: NamedTensors) -> None:
+        """Raise ArtifactError when something that the quantiser speaks of does not exist."""
 
-def quantise(tensors: NamedTensors, quantiser: Quantiser) -> list[Encoded]:
+    def correct(self, encoded: list[Encoded], tensors: Mapping[str, torch.Tensor]) -> list[Encoded]:
+        """The encoded tensors with corrections of their errors, where the quantiser stores any."""
+        return encoded
+
+
+def quantise(tensors: NamedTensors, quantiser: Quantiser, hessians: Hessians | None = None) -> list[Encoded]:
     """Every tensor encoded, in the order given.
 
-    Raises ArtifactError naming the first tensor that has non-finite values or does not fit its storage type.
-    Deterministic.
+    Args:
+        tensors: name -> (tensor, role), any device. hessians: name -> what calibration saw, for the weights that the
+        quantiser treats by it; they decide the device of that work.
+    Raises: ArtifactError naming the first tensor that has non-finite values, does not fit its storage type, or lacks a
+        Hessian. Deterministic on one device.
     """
-    encoded = []
-    for name, (tensor, role) in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        if plain.is_floating_point() and not bool(torch.isfinite(plain).all()):
-            bad = int((~torch.isfinite(plain)).sum())
-            raise ArtifactError(
-                f"tensor {name!r} has {bad:,} non-finite of {plain.numel():,} values; it cannot be packed"
-            )
-        encoded.append(quantiser.encode(name, plain, role))
-    return encoded
+    quantiser.check_names(tensors)
+    plain = {name: _checked(name, tensor) for name, (tensor, _) in tensors.items()}
+    roles = {name: role for name, (_, role) in tensors.items()}
+    done: dict[str, Encoded] = {}
+    together: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    chosen: dict[str, Precision] = {}
+    for name, tensor in plain.items():
+        if not tensor.is_floating_point():
+            done[name] = keep(name, tensor, roles[name], tensor.dtype)
+            continue
+        chosen[name] = quantiser.precision_of(name, tensor, roles[name])
+        if chosen[name].needs_hessian:
+            together.setdefault((str(chosen[name]), tuple(tensor.shape)), []).append(name)
+        else:
+            done[name] = chosen[name].encode(name, tensor, roles[name])
+    for names in together.values():
+        found = [_hessian(name, plain[name], hessians) for name in names]
+        precision = chosen[names[0]]
+        items = precision.encode_together(names, [plain[n] for n in names], [roles[n] for n in names], found)
+        done |= {item.name: item for item in items}
+    return quantiser.correct([done[name] for name in tensors], plain)
+
+
+def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    plain = tensor.detach().cpu().contiguous()
+    if plain.is_floating_point() and not bool(torch.isfinite(plain).all()):
+        bad = int((~torch.isfinite(plain)).sum())
+        raise ArtifactError(f"tensor {name!r} has {bad:,} non-finite of {plain.numel():,} values; it cannot be packed")
+    return plain
+
+
+def _hessian(name: str, tensor: torch.Tensor, hessians: Hessians | None) -> Hessian:
+    if hessians is None or name not in hessians:
+        raise ArtifactError(
+            f"tensor {name!r} is to be quantised by its Hessian, and there is none; calibrate first, or choose IntRows"
+        )
+    found = hessians[name]
+    if tensor.ndim != 2 or tuple(found.gram.shape) != (tensor.shape[1],) * 2:
+        raise ArtifactError(
+            f"tensor {name!r} of shape {list(tensor.shape)} has a Hessian of shape {list(found.gram.shape)}; "
+            f"a matrix (out, in) needs (in, in)"
+        )
+    if not bool(torch.isfinite(found.gram).all()):
+        raise ArtifactError(f"the Hessian of {name!r} has non-finite values; calibrate again")
+    return found
 
 
 def dequantise(encoded: Iterable[Encoded]) -> dict[str, torch.Tensor]:
     """The tensors that a reader of the artifact will get, in their recorded dtypes."""
     return {item.name: decode(item) for item in encoded}
-
-
-# ------------------------------------------------------------------------------------------------- clipping
-
-
-class Clip(Config):
-    """Base: the magnitude that the largest code stands for, per row."""
-
-    def limit(self, rows: torch.Tensor) -> torch.Tensor:
-        """(rows, cols) fp32 -> (rows,) fp32."""
-        raise NotImplementedError
-
-
-@config
-class AmaxClip(Clip):
-    """The largest magnitude of the row: nothing is clipped."""
-
-    def limit(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.abs().amax(1)
-
-
-@config
-class QuantileClip(Clip):
-    """A quantile of the magnitudes, linearly interpolated."""
-
-    quantile: Fraction = 0.9999984
-
-    def limit(self, rows: torch.Tensor) -> torch.Tensor:
-        return row_quantile(rows.abs(), self.quantile)
-
-
-@config
-class SdClip(Clip):
-    """A multiple of the row's standard deviation (SDClip): a wide clip at more bits codes as small as fewer bits do.
-
-    The coded size falls by log2 of the factor by which `sigmas` grows; typical 11 to 15. A row of one element uses
-    its magnitude.
-    """
-
-    sigmas: PositiveFloat = 12.85
-
-    def limit(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.std(1) * self.sigmas if rows.shape[1] > 1 else rows.abs().amax(1)
-
-
-def row_quantile(rows: torch.Tensor, quantile: float) -> torch.Tensor:
-    """`torch.quantile(rows, quantile, dim=1)` bit for bit, without its limit of 2^24 elements; seldom sorts whole rows."""
-    count = rows.shape[1]
-    rank = torch.tensor(quantile, dtype=rows.dtype) * (count - 1)  # in the dtype of the rows, as torch computes it
-    below = int(rank)
-    weight = rank - below
-    chunks = []
-    for chunk in rows.split(max(1, ROWS_AT_ONCE // count)):
-        if count - below <= 64:
-            top = chunk.topk(count - below, dim=1).values
-            lower, upper = top[:, -1], top[:, max(-2, -top.shape[1])]
-        else:
-            ordered = chunk.sort(dim=1).values
-            lower, upper = ordered[:, below], ordered[:, below + 1]
-        chunks.append(torch.lerp(lower, upper, weight))
-    return torch.cat(chunks)
-
-
-# ------------------------------------------------------------------------------------------------- the published int8
 
 
 @config
@@ -146,13 +158,19 @@ class Int8PerRow(Quantiser):
     def label(self) -> str:
         return "int8"
 
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        if not tensor.is_floating_point():
-            return keep(name, tensor, role, tensor.dtype)
+    def precision_of(self, name: str, tensor: torch.Tensor, role: Role) -> Precision:
         if role is Role.GAIN:
-            return keep(name, tensor, role, torch.float32)
-        if tensor.numel() <= self.passthrough_elements:
-            return keep(name, tensor, role, torch.float16)
+            return Float32()
+        return Float16() if tensor.numel() <= self.passthrough_elements else PublishedInt8(quantile=self.quantile)
+
+
+@config
+class PublishedInt8(Precision):
+    """The rows of `Int8PerRow`; tensors of other than two dimensions get one fp32 scale."""
+
+    quantile: Fraction = 0.9999984
+
+    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
         wide = tensor.float()
         if tensor.ndim != 2:
             limit = row_quantile(wide.reshape(1, -1).abs(), self.quantile)
@@ -161,54 +179,7 @@ class Int8PerRow(Quantiser):
             return scaled(name, tensor, role, codes, scale.reshape(()), 127)
         limit = row_quantile(wide.abs(), self.quantile)
         scale = (limit / 127).clamp_min(1 / 127)
-        return scaled(name, tensor, role, round_to_codes(wide, scale, limit, 127), _half(name, scale), 127)
-
-
-# ------------------------------------------------------------------------------------------------- round to nearest
-
-
-class Precision(Config):
-    """Base: how the tensors of one role are stored."""
-
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        raise NotImplementedError
-
-
-@config
-class Float16(Precision):
-    """16-bit floats; the tensor's own dtype is recorded and restored."""
-
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        return keep(name, tensor, role, torch.float16)
-
-
-@config
-class Float32(Precision):
-    """32-bit floats."""
-
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        return keep(name, tensor, role, torch.float32)
-
-
-@config
-class IntRows(Precision):
-    """Symmetric integers with one fp16 scale a row (dimension 0).
-
-    The weights are divided by the scale as it is stored, after rounding to fp16, so rounding is exact in the
-    reader's terms. The floor of the scale only keeps fp16 out of its last binades: rows below 1e-4 lose precision,
-    no others.
-    """
-
-    bits: Annotated[int, Range(at_least=2, at_most=8)] = 8
-    clip: Clip = field(default_factory=AmaxClip)
-    scale_floor: PositiveFloat = 2.0**-20
-
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        wide = tensor.float().reshape(tensor.shape[0], -1)
-        high = 2 ** (self.bits - 1) - 1
-        scale = _half(name, (self.clip.limit(wide) / high).clamp_min(self.scale_floor))
-        codes = round_to_codes(wide, scale.float(), None, high).reshape(tensor.shape)
-        return scaled(name, tensor, role, codes, scale, high)
+        return scaled(name, tensor, role, round_to_codes(wide, scale, limit, 127), half(name, scale), 127)
 
 
 @config
@@ -231,8 +202,11 @@ class RoundToNearest(Quantiser):
     def label(self) -> str:
         return f"int{self.bits}"
 
-    def precision(self, role: Role) -> Precision:
-        """How tensors of this role are stored when they are large enough."""
+    @property
+    def needs_hessians(self) -> bool:
+        return any(p is not None and p.needs_hessian for p in (self.matrix, self.embedding, self.head, self.gate))
+
+    def precision_of(self, name: str, tensor: torch.Tensor, role: Role) -> Precision:
         chosen = {Role.MATRIX: self.matrix, Role.EMBEDDING: self.embedding, Role.HEAD: self.head, Role.GATE: self.gate}
         if role is Role.GAIN:
             return Float32()
@@ -240,49 +214,6 @@ class RoundToNearest(Quantiser):
             raise ArtifactError(
                 f"RoundToNearest has no precision for the role {role!r}; valid: {', '.join(chosen)}, gain"
             )
+        if tensor.ndim < 2 or tensor.numel() <= self.passthrough_elements:
+            return Float16()
         return chosen[role] or IntRows(bits=self.bits, clip=self.clip)
-
-    def encode(self, name: str, tensor: torch.Tensor, role: Role) -> Encoded:
-        if not tensor.is_floating_point():
-            return keep(name, tensor, role, tensor.dtype)
-        is_small = tensor.ndim < 2 or tensor.numel() <= self.passthrough_elements
-        precision = self.precision(role)
-        return (Float16() if is_small and role is not Role.GAIN else precision).encode(name, tensor, role)
-
-
-# ------------------------------------------------------------------------------------------------- building blocks
-
-
-def keep(name: str, tensor: torch.Tensor, role: Role, dtype: torch.dtype) -> Encoded:
-    """The tensor unquantised as `dtype`. Raises ArtifactError when a value overflows it."""
-    values = tensor.to(dtype)
-    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-        raise ArtifactError(
-            f"tensor {name!r}: largest magnitude {float(tensor.abs().max()):g} overflows {dtype_name(dtype)}"
-        )
-    return Encoded(name, role, tuple(tensor.shape), dtype_name(tensor.dtype), "plain", {"values": values})
-
-
-def round_to_codes(rows: torch.Tensor, scale: torch.Tensor, limit: torch.Tensor | None, high: int) -> torch.Tensor:
-    """clamp(round(rows / scale), -high, high) as int8, half to even; rows are clipped to +-limit first."""
-    if limit is not None:
-        rows = rows.clamp(-limit[:, None], limit[:, None])
-    return (rows / scale[:, None]).round_().clamp_(-high, high).to(torch.int8)
-
-
-def scaled(
-    name: str, tensor: torch.Tensor, role: Role, codes: torch.Tensor, scales: torch.Tensor, high: int
-) -> Encoded:
-    """`codes` in [-high, high] and their scales as a stand-in for `tensor`."""
-    parts = {"codes": codes, "scales": scales}
-    meta = {"low": -high, "high": high}
-    return Encoded(name, role, tuple(tensor.shape), dtype_name(tensor.dtype), "scaled", parts, meta)
-
-
-def _half(name: str, scale: torch.Tensor) -> torch.Tensor:
-    half = scale.half()
-    if not bool(torch.isfinite(half).all()):
-        raise ArtifactError(
-            f"tensor {name!r}: scale {float(scale.max()):g} overflows float16; the weights have diverged"
-        )
-    return half
