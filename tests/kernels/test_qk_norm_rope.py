@@ -146,6 +146,19 @@ def test_a_head_of_zeros_stays_zero(kernel_device) -> None:
 
 
 @pytest.mark.gpu
+def test_positions_of_a_packed_row_may_start_again(kernel_device) -> None:
+    shape = (1, 11, 4, 2, 16, 8)
+    qkv, gain, *_ = make(shape, torch.float32, kernel_device)
+    positions = torch.tensor([0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 0])
+    cos, sin = (table[positions] for table in angles(11, 8, torch.device("cpu")))
+    whole = packed_kernel(qkv, gain, cos.to(kernel_device), sin.to(kernel_device), 2)
+    for start, end in ((0, 3), (3, 10), (10, 11)):
+        alone = packed_kernel(qkv[:, start:end], gain, *angles(end - start, 8, kernel_device), 2)
+        for packed, document in zip(whole, alone, strict=True):
+            torch.testing.assert_close(packed[:, start:end], document)
+
+
+@pytest.mark.gpu
 def test_operators_are_well_formed(kernel_device) -> None:
     shape = (2, 3, 4, 2, 16, 8)
     qkv, gain, cos, sin = make(shape, torch.float32, kernel_device)

@@ -172,4 +172,5 @@ def test_real_shape_compiles_to_one_graph(form, cuda, assert_no_worse) -> None:
     plain = results(reference, form, tensors)
     exact = results(reference, form, [x.double() for x in tensors])
     for out, plain_out, exact_out in zip(ours, plain, exact, strict=True):
-        assert_no_worse(out, plain_out, exact_out, SLACK[out.dtype])
+        # Sums of 65,537 products of either sign, in fp32: the order alone moves them by some units of the last place.
+        assert_no_worse(out, plain_out, exact_out, SLACK[out.dtype], 2e-6 if out.dtype == torch.float32 else None)
