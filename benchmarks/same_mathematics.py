@@ -19,9 +19,9 @@ from underpar.data.loaders import StepLoader
 from underpar.data.tokenizers import load_tokenizer
 from underpar.kernels.attention import forced
 from underpar.kernels.dispatch import plain_torch
+from underpar.lab.build import build_model
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import write_json
-from underpar.lab.pipeline import build_model
 from underpar.optim.schedules import Progress
 from underpar.recipes import Recipe, registry
 

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from underpar.core.world import World
-from underpar.lab.pipeline import build_trainer, find_data
+from underpar.lab.build import build_trainer
+from underpar.lab.data import find_data
 from underpar.recipes import registry
 
 

@@ -8,7 +8,7 @@ from underpar.data.context import packed_context, row_context
 from underpar.kernels import attention as attention_room
 from underpar.kernels.attention import attention, forced
 from underpar.kernels.dispatch import plain_torch
-from underpar.lab.pipeline import build_model
+from underpar.lab.build import build_model
 from underpar.recipes import registry
 
 pytestmark = [

@@ -1,6 +1,7 @@
 """Every stage of a run, on real text, and what it leaves behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,10 +11,8 @@ import numpy as np
 import pytest
 
 from underpar.cli import main
-from underpar.core.errors import DataError
-from underpar.core.world import World
-from underpar.lab import pipeline
 from underpar.lab.files import RunFolder
+from underpar.lab.outcome import outcome_lines
 from underpar.recipes import registry
 from underpar.records.logs import FinalRoundtripExact, Seed, TotalSize, TrainStep, Validation, read_log
 
@@ -78,6 +77,30 @@ def test_the_trace_holds_what_was_consumed(finished: Finished) -> None:
     assert trace["train.batch_tokens"] == [[1, 512]]
 
 
+def test_every_override_was_seen_to_matter(finished: Finished) -> None:
+    found = read(finished.folders[1].effects)
+    assert found["against"] == "quickstart"
+    assert found["stages"] == ["train", "pack", "score"]
+    assert {entry["path"] for entry in found["settings"]} >= {"seed", "model.model_dim", "evaluate.window"}
+    assert [entry for entry in found["settings"] if not entry["matters"]] == []
+    assert finished.printed["runs"][1]["no_effect"] == []
+
+
+def test_a_person_reads_what_had_no_effect_and_the_score_before_quantisation(
+    finished: Finished, tmp_path: Path
+) -> None:
+    folder, summary = RunFolder(tmp_path / "run"), finished.printed["runs"][0]
+    shutil.copytree(finished.folders[0].path, folder.path)
+    vain = {"path": "model.mlp.ratio", "old": "3", "new": "2", "matters": False, "why": "nothing read it"}
+    folder.effects.write_text(json.dumps({"settings": [vain]}))
+    lines = outcome_lines(folder, summary)
+    assert lines[-1] == "no effect: model.mlp.ratio: 3 -> 2 (nothing read it)"
+    bpb = read(folder.train)["validation"]["raw"]["bpb"]
+    assert f"; {bpb:.4f} before quantisation" in lines[1]
+    both = outcome_lines(folder, summary | {"unquantised_bpb": {"raw": 2.0, "averaged": 1.5}})
+    assert "; 1.5000 before quantisation (the last weights alone 2.0000)" in both[1]
+
+
 def test_several_seeds_make_a_record_that_reads_back(finished: Finished) -> None:
     from underpar.records import read_record
 
@@ -127,22 +150,9 @@ print(sorted(n for n in sys.modules if n.startswith(("underpar.train", "underpar
     assert loaded == "[]"
 
 
-def test_tokens_of_another_vocabulary_are_refused(finished: Finished) -> None:
-    resolved = registry.resolve("golf/baseline")
-    with pytest.raises(DataError, match="vocabulary of 260"):
-        pipeline.find_data(resolved, finished.home / "data" / "sample_byte260", World())
-
-
-def test_a_recipe_without_data_says_how_to_make_it() -> None:
-    with pytest.raises(DataError, match="underpar data prepare"):
-        pipeline.find_data(registry.resolve("golf/baseline"), None, World())
-
-
 def test_an_artifact_over_its_budget_is_refused_with_advice(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     copy = RunFolder(tmp_path / "run")
     shutil.copytree(finished.folders[0].path, copy.path)
     config = read(copy.config)

@@ -86,6 +86,7 @@ def test_all_text_is_escaped(fake_run: FakeRun, tmp_path: Path) -> None:
         data = json.loads((folder / name).read_text())
         data.update(dict.fromkeys(keys, nasty))
         (folder / name).write_text(json.dumps(data))
+    _effects(folder)
     for name, change in (
         ("verdict.json", lambda d: d["checks"][0].update(title=nasty, statement=nasty, passed=False)),
         ("verdict.json", lambda d: d.update(verdict=nasty)),
@@ -93,6 +94,10 @@ def test_all_text_is_escaped(fake_run: FakeRun, tmp_path: Path) -> None:
         ("artifact.json", lambda d: d["by_role"].update({nasty: d["by_role"].pop("gain")})),
         ("baselines.json", lambda d: d["compressors"][0].update(name=nasty)),
         ("trace.json", lambda d: d.update({nasty: [[1, nasty]]})),
+        (
+            "effects.json",
+            lambda d: d["settings"].append({"path": nasty, "old": nasty, "new": nasty, "matters": False, "why": nasty}),
+        ),
         ("config.json", lambda d: d.update(lineage=[nasty], overrides=[nasty])),
         ("config.json", lambda d: d["diff"].append({"path": nasty, "old": nasty, "new": nasty})),
     ):
@@ -103,6 +108,44 @@ def test_all_text_is_escaped(fake_run: FakeRun, tmp_path: Path) -> None:
     assert "<img" not in page
     assert page.count("</script>") == page.count("<script")
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") > 10
+
+
+def test_a_change_without_effect_is_said(seq4096_runs: list[Path], tmp_path: Path) -> None:
+    folder = seq4096_runs[0]
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "no difference to this run" not in page
+    first, *_ = json.loads((folder / "config.json").read_text())["diff"]
+    _effects(folder, {**first, "matters": False, "why": "nothing read it"})
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "1 changed setting made no difference to this run" in page
+    assert "<b>no effect</b>: nothing read it" in page
+    _effects(folder, {**first, "matters": True, "why": "read by training"})
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "no difference to this run" not in page
+    assert "read by training" in page
+
+
+def test_a_vain_part_of_a_replaced_choice_has_a_row(seq4096_runs: list[Path], tmp_path: Path) -> None:
+    folder = seq4096_runs[0]
+    _effects(
+        folder, {"path": "optim.matrix.vain", "old": None, "new": "0.5", "matters": False, "why": "nothing read it"}
+    )
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "<code>optim.matrix.vain</code>" in page
+
+
+@pytest.mark.parametrize("damage", [[], {"settings": 3}, {"settings": [3, {}, {"path": 4}]}])
+def test_damaged_effects_break_no_page(seq4096_runs: list[Path], tmp_path: Path, damage: object) -> None:
+    (seq4096_runs[0] / "effects.json").write_text(json.dumps(damage))
+    if isinstance(damage, list):
+        with pytest.raises(RecordError, match="holds a list"):
+            write_report(seq4096_runs[:1], tmp_path / "page.html")
+        return
+    assert write_report(seq4096_runs[:1], tmp_path / "page.html").exists()
+
+
+def _effects(folder: Path, *settings: dict[str, object]) -> None:
+    (folder / "effects.json").write_text(json.dumps({"against": "golf/longcontext2048", "settings": settings}))
 
 
 def test_nothing_is_loaded(seq4096_runs: list[Path], tmp_path: Path) -> None:

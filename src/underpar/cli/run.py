@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[str, Any]:
     from underpar.lab import pipeline
+    from underpar.lab.data import find_data
     from underpar.lab.files import RunFolder
     from underpar.lab.outcome import run_summary
     from underpar.referee.verify import verify_run
@@ -43,7 +44,7 @@ def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[st
     folder = RunFolder.of(args.out, resolved.name, resolved.config.seed)
     if world.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
-    data = pipeline.find_data(resolved, args.data, world)
+    data = find_data(resolved, args.data, world)
     sinks = tuple(open_sinks(args.sink, folder.path, resolved.name)) if world.is_main else ()
     pipeline.train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)
     if world.is_main:

@@ -18,12 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from underpar.core.world import World
     from underpar.lab import pipeline
+    from underpar.lab.data import find_data
     from underpar.lab.files import RunFolder
     from underpar.train.sinks import open_sinks
 
     resolved = resolve(args, *([] if args.seed is None else [f"seed={args.seed}"]))
     world = World.join(args.device)
-    data = pipeline.find_data(resolved, args.data, world)
+    data = find_data(resolved, args.data, world)
     folder = RunFolder.of(args.out, resolved.name, resolved.config.seed)
     folder.path.mkdir(parents=True, exist_ok=True)
     sinks = (

@@ -34,6 +34,7 @@ __all__ = [
     "abstract_config",
     "apply_override",
     "config",
+    "default_of",
     "diff",
     "field",
     "fingerprint",
@@ -122,7 +123,7 @@ class Config:
         shown = []
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
             value = _peek(self, spec.name)
-            if value != _default_of(spec):
+            if value != default_of(spec):
                 shown.append(f"{spec.name}={show(value)}")
         return f"{type(self).__name__}({', '.join(shown)})" if shown else type(self).__name__
 
@@ -156,7 +157,8 @@ def field_types(cls: type[Config]) -> dict[str, Any]:
     return cached
 
 
-def _default_of(spec: "dataclasses.Field[Any]") -> Any:
+def default_of(spec: "dataclasses.Field[Any]") -> Any:
+    """The value of a field that is not given; `dataclasses.MISSING` where one must be given."""
     if spec.default_factory is not dataclasses.MISSING:
         return spec.default_factory()
     return spec.default

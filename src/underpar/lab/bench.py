@@ -18,9 +18,10 @@ from underpar.data.validation import ValStream
 from underpar.evaluate.score import score
 from underpar.evaluate.windows import Window
 from underpar.kernels.attention import backend_for, forced
+from underpar.lab.build import build_model
 from underpar.lab.ceiling import copy_bytes_per_second, matmul_flops_per_second, median_seconds
 from underpar.lab.environment import describe_environment
-from underpar.lab.pipeline import build_model, say
+from underpar.lab.pipeline import say
 from underpar.model.cost import model_cost
 from underpar.optim.schedules import Progress
 from underpar.recipes import Recipe

@@ -40,6 +40,10 @@ class RunFolder:
         return self.path / "trace.json"
 
     @property
+    def effects(self) -> Path:
+        return self.path / "effects.json"
+
+    @property
     def train(self) -> Path:
         return self.path / "train.json"
 

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from underpar.core.units import format_bytes, format_count, format_seconds
+from underpar.lab.effects import describe, silent
 from underpar.lab.files import RunFolder, read_json
+from underpar.train.training import AVERAGED, RAW
 
 
 def record_runs(folders: list[Path], *, author: str, threshold: float | None) -> Path:
@@ -39,6 +41,8 @@ def run_summary(folder: RunFolder) -> dict[str, Any]:
         "seed": described["seed"],
         "fingerprint": described["fingerprint"],
         "bpb": scored["bpb"],
+        "unquantised_bpb": {which: found["bpb"] for which, found in trained.get("validation", {}).items()},
+        "no_effect": [effect.path for effect in silent(folder)],
         "loss_nats": scored["loss_nats"],
         "lossless": scored["lossless"],
         "artifact_bytes": packed["artifact_bytes"],
@@ -57,7 +61,7 @@ def outcome_lines(folder: RunFolder, summary: dict[str, Any]) -> list[str]:
     share = f", {summary['artifact_bytes'] / limit:.0%} of the budget" if limit else ""
     lines = [
         f"{summary['recipe']}  seed {summary['seed']}  fingerprint {summary['fingerprint']}",
-        f"score    {summary['bpb']:.4f} bits per byte on held-out text{label}",
+        f"score    {summary['bpb']:.4f} bits per byte on held-out text{_before_quantisation(summary)}{label}",
         f"artifact {format_bytes(summary['artifact_bytes'])}, code included{share}",
         f"training {format_count(summary['params'])} parameters, {summary['steps']:,} steps in "
         f"{format_seconds(summary['train_seconds'])}; scoring {format_seconds(summary['eval_seconds'])}",
@@ -66,4 +70,13 @@ def outcome_lines(folder: RunFolder, summary: dict[str, Any]) -> list[str]:
     if folder.baselines.exists():
         rivals = read_json(folder.baselines, "underpar score")["compressors"]
         lines.insert(2, "beside   " + ", ".join(f"{r['name']} {r['bpb']:.3f}" for r in rivals) + " on the same text")
-    return lines
+    return lines + [describe(effect) for effect in silent(folder)]
+
+
+def _before_quantisation(summary: dict[str, Any]) -> str:
+    """The same text scored with the trained weights as they were."""
+    found = summary["unquantised_bpb"]
+    if not found:
+        return ""
+    others = f" (the last weights alone {found[RAW]:.4f})" if AVERAGED in found else ""
+    return f"; {found.get(AVERAGED, found[RAW]):.4f} before quantisation{others}"

@@ -12,30 +12,28 @@ import torch
 
 from underpar.compress.pack import pack
 from underpar.compress.source import pack_source, source_closure
-from underpar.core.config import diff, from_dict, to_dict
+from underpar.core.config import from_dict, to_dict
 from underpar.core.errors import DataError, TrainError, UnderparError
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
 from underpar.data.corpora import stream_documents
-from underpar.data.loaders import StepLoader
-from underpar.data.manifest import VAL_TEXT_FILE, Manifest
-from underpar.data.sample import prepare_sample
+from underpar.data.manifest import VAL_TEXT_FILE
 from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.load import load_model
 from underpar.evaluate.score import Score, score
 from underpar.kernels.attention import backend_for
+from underpar.lab.build import build_trainer, scorer
+from underpar.lab.effects import Watch, describe, reads_of, silent
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.lab.logs import PublishedLog, append_memory, append_score, append_sizes
 from underpar.model.cost import on_meta
-from underpar.model.gpt import GPT
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe, registry
 from underpar.records.baselines import compressor_baselines
 from underpar.referee.counted_code import ENTRIES
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
-from underpar.train.compiled import compile_model
 from underpar.train.events import JsonLines, Sink, Sinks
 from underpar.train.loop import Trainer
 from underpar.train.progress import ConsoleProgress
@@ -48,69 +46,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# ------------------------------------------------------------------------------------------------- data
-
-
-def find_data(resolved: Resolved[Recipe], data: Path | None, world: World) -> Path:
-    """The folder of prepared tokens: the one given, or the bundled sample's, made on first use.
-
-    Raises DataError when none is given and the recipe does not use the sample, or when the tokens do not fit the recipe.
-    """
-    config = resolved.config.data
-    if data is None:
-        if not config.bundled:
-            raise DataError(
-                f"recipe '{resolved.name}' needs prepared tokens: --data DIR (make them with 'underpar data prepare' or "
-                f"'underpar data fineweb --tokenizer {config.tokenizer.name}')"
-            )
-        data = Path("data") / f"sample_{config.tokenizer.name}"
-        if world.is_main and not data.exists():
-            prepare_sample(config.tokenizer, data)
-        world.barrier()
-    manifest = Manifest.load(data)
-    found = manifest.tokenizer["vocab_size"]
-    if found != resolved.config.model.vocab_size:
-        raise DataError(
-            f"{data} holds tokens of a vocabulary of {found}, recipe '{resolved.name}' has "
-            f"{resolved.config.model.vocab_size}; prepare with --tokenizer {config.tokenizer.name}"
-        )
-    return data
-
-
 # ------------------------------------------------------------------------------------------------- train
-
-
-def build_model(config: Recipe, world: World) -> GPT:
-    """The model of a recipe, initialised from its seed, equal on every process."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = config.model.build()
-    model.fake_quantiser = config.fake_quantise
-    model = model.to(world.device)
-    with torch.no_grad():
-        for param in model.parameters():
-            world.broadcast_(param)
-    return model
-
-
-def build_trainer(resolved: Resolved[Recipe], data: Path, world: World, checkpoints: Path) -> Trainer:
-    """Everything that a recipe's training needs, at step 0."""
-    config, bos_id = resolved.config, load_tokenizer(data).bos_id
-    model = build_model(config, world)
-    return Trainer(
-        model=model,
-        optimisers=config.optim.build(model, world),
-        schedule=config.schedule,
-        budget=config.budget,
-        loader=StepLoader(data, config.data.loader, bos_id, world, micro_batch_tokens=config.train.micro_batch_tokens),
-        training=config.train,
-        world=world,
-        folder=checkpoints,
-        fingerprint=resolved.fingerprint,
-        sinks=Sinks(),
-        validate=_validator(config, data, world),
-        average=None if config.averaging is None else config.averaging.build(dict(model.named_parameters())),
-    )
 
 
 def train(
@@ -131,14 +67,18 @@ def train(
         if not resume:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
     world.barrier()
-    trainer = build_trainer(resolved, data, world, folder.checkpoints)
+    watch = Watch(resolved)
+    with watch.recording():
+        trainer = build_trainer(resolved, data, world, folder.checkpoints)
     resumed = resume and trainer.resume()
     if resumed and trainer.is_finished and folder.train.exists():
         if world.is_main:
             say(f"{folder.path}: already trained, {trainer.step:,} steps; --fresh trains again")
         return TrainResult(**read_json(folder.train, "underpar train"))
+    watch.rehearse(trainer, world)
     if world.is_main:
-        _describe_run(resolved, folder, data, resolved.config, world)
+        with watch.recording():
+            _describe_run(resolved, folder, data, watch, world)
     trainer.sinks = _sinks(resolved, folder, world, trainer, sinks, resumed)
     try:
         result = trainer.run()
@@ -147,6 +87,10 @@ def train(
     if world.is_main:
         write_json(folder.trace, trainer.trace.changes)
         write_json(folder.train, result.to_json())
+        if result.stop_reason != "interrupted":
+            watch.write(folder, trainer)
+            for effect in silent(folder):
+                say(f"warning: {describe(effect)}")
         if result.peak_memory_bytes is not None:
             append_memory(folder.log, result.peak_memory_bytes, torch.cuda.max_memory_reserved())
     if result.stop_reason == "interrupted":
@@ -180,10 +124,8 @@ def _sinks(
     return Sinks(required=(events, log), optional=(ConsoleProgress(config.budget, resolved.name), *extra))
 
 
-def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, config: Recipe, world: World) -> None:
-    entry = registry.find(resolved.name)
-    parent = entry.parent.name if entry.parent else None
-    changes = diff(registry.resolve(parent).config, config) if parent else []
+def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, watch: Watch, world: World) -> None:
+    entry, config = registry.find(resolved.name), resolved.config
     write_json(
         folder.config,
         {
@@ -192,8 +134,8 @@ def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, con
             "track": resolved.track,
             "lineage": list(resolved.lineage),
             "overrides": list(resolved.overrides),
-            "parent": parent,
-            "diff": [{"path": c.path, "old": c.old, "new": c.new} for c in changes],
+            "parent": watch.against if entry.parent or watch.changes else None,
+            "diff": [{"path": c.path, "old": c.old, "new": c.new} for c in watch.changes],
             "fingerprint": resolved.fingerprint,
             "seed": config.seed,
             "data": str(data),
@@ -227,23 +169,6 @@ def reproduction_command(resolved: Resolved[Recipe], data: Path, world: World) -
     return " ".join(parts)
 
 
-def _validator(config: Recipe, data: Path, world: World) -> Callable[[GPT], tuple[float, float]]:
-    """Scores a model as it is, with the recipe's own window: before quantisation, that is."""
-    stream, bos_id = load_validation(data), load_tokenizer(data).bos_id
-
-    def validate(model: GPT) -> tuple[float, float]:
-        window, size = config.evaluate.window, config.evaluate.batch_tokens
-        found = score(scorer(model, world), stream, window, bos_id=bos_id, world=world, batch_tokens=size)
-        return found.loss_nats, found.bpb
-
-    return validate
-
-
-def scorer(model: GPT, world: World) -> Callable[..., torch.Tensor]:
-    """What `score` calls: the model, compiled on CUDA."""
-    return model if world.device == "cpu" else compile_model(model)
-
-
 # ------------------------------------------------------------------------------------------------- pack
 
 
@@ -259,7 +184,14 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
         raise UnderparError(
             f"{folder.checkpoints} has no finished checkpoint; 'underpar train {described['recipe']}' makes one"
         )
-    weights, which = final_weights(load_checkpoint(found[-1], described["fingerprint"]), config.averaging)
+    with reads_of(config, folder, "pack"):
+        return _pack(folder, described, config, found[-1], enforce_budget)
+
+
+def _pack(
+    folder: RunFolder, described: dict[str, Any], config: Recipe, checkpoint: Path, enforce_budget: bool
+) -> dict[str, Any]:
+    weights, which = final_weights(load_checkpoint(checkpoint, described["fingerprint"]), config.averaging)
     roles = parameter_roles(on_meta(config.model))
     code = pack_source(source_closure(ENTRIES))
     folder.code.write_bytes(code)
@@ -332,7 +264,11 @@ def _score_progress() -> Callable[[float], None]:
 def score_run(folder: RunFolder, data: Path, world: World) -> dict[str, Any]:
     """Score a run's artifact; writes score.json, documents.npz and, for small texts, the compressors' figures."""
     config = from_dict(read_json(folder.config, "underpar train")["config"], Recipe)
-    summary, result = score_artifact(folder.artifact, data, world, config.evaluate.batch_tokens)
+    with reads_of(config, folder if world.is_main else None, "score"):
+        size, limit = config.evaluate.batch_tokens, config.budget.eval_seconds
+    summary, result = score_artifact(folder.artifact, data, world, size)
+    if limit is not None and result.eval_seconds > limit and world.is_main:
+        say(f"warning: scoring took {result.eval_seconds:.1f} s, the budget is {limit:g} s")
     if world.is_main:
         write_json(folder.score, summary)
         np.savez(

@@ -85,6 +85,12 @@ class Run:
         return self._object("trace.json")
 
     @cached_property
+    def effects(self) -> list[JsonObject]:
+        """Of each changed setting, whether it made a difference: path, old, new, matters, why. Empty where nobody looked."""
+        found = (self._object("effects.json") or {}).get("settings")
+        return [e for e in found if isinstance(e, dict) and "path" in e] if isinstance(found, list) else []
+
+    @cached_property
     def events(self) -> list[JsonObject]:
         """The events of train.jsonl; a line cut short by a kill is dropped, other damage raises RecordError."""
         path = self.folder / "train.jsonl"

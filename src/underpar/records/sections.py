@@ -71,6 +71,9 @@ def _facts(runs: Sequence[Run]) -> list[str]:
         seconds = max(float(t["train_seconds"]) for t in trains)
         cap = float(budget.get("train_seconds") or 0)
         facts.append(_fact("Training", f"{seconds:,.1f} s", seconds, cap, f"{cap:g} s"))
+    before = [_unquantised(t) for t in trains]
+    if before and None not in before:
+        facts.append(_fact("Before quantisation", f"{statistics.fmean(b for b in before if b is not None):.4f} bpb"))
     scores = [r.score for r in runs if r.score]
     if scores:
         seconds = max(float(s["eval_seconds"]) for s in scores)
@@ -107,6 +110,14 @@ def _machine(run: Run) -> str:
     if environment.get("gpu"):
         return f"{(run.train or {}).get('world_size', 1)} x {environment['gpu']}"
     return f"{environment['cores']} CPU cores" if environment.get("cores") else ""
+
+
+def _unquantised(train: dict[str, Any]) -> float | None:
+    """The bpb of the weights that were packed, before they were."""
+    found = train.get("validation")
+    counted = (found.get("averaged") or found.get("raw")) if isinstance(found, dict) else None
+    value = counted.get("bpb") if isinstance(counted, dict) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def seed_table(runs: Sequence[Run]) -> str:
@@ -231,13 +242,7 @@ def recipe(runs: Sequence[Run]) -> str:
     body = f'<ol class="lineage">{lineage}</ol>'
     changes = config.get("diff") or []
     if changes:
-        rows = "".join(
-            f"<tr><td><code>{escape(str(c['path']))}</code></td><td class=old>{_setting(c.get('old'))}</td>"
-            f"<td class=new>{_setting(c.get('new'))}</td></tr>"
-            for c in changes
-        )
-        head = "<tr><th scope=col>setting</th><th scope=col>before</th><th scope=col>now</th></tr>"
-        body += f'<table class="diff"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+        body += _changes(changes, runs[0].effects)
         body += (
             f'<p class="note">Computed against {escape(str(config.get("parent") or "the parent"))}, not claimed.</p>'
         )
@@ -247,6 +252,34 @@ def recipe(runs: Sequence[Run]) -> str:
     if overrides:
         body += "<h3>Overrides</h3><p>" + " ".join(f"<code>{escape(str(o))}</code>" for o in overrides) + "</p>"
     return section("recipe", "Recipe", body + _trace(runs[0]))
+
+
+def _changes(changes: Sequence[dict[str, Any]], effects: Sequence[dict[str, Any]]) -> str:
+    """What changed and, where the run was watched, what came of it; a change without effect is said first."""
+    seen = {str(e["path"]): e for e in effects}
+    idle = [e for e in effects if e.get("matters") is False]
+    listed = {str(c["path"]) for c in changes}
+    rows = ""
+    for change in [*changes, *(e for e in idle if str(e["path"]) not in listed)]:
+        effect = seen.get(str(change["path"]))
+        observed = "" if effect is None else f'<td class="seen">{_observed(effect)}</td>'
+        rows += (
+            f"<tr><td><code>{escape(str(change['path']))}</code></td><td class=old>{_setting(change.get('old'))}</td>"
+        )
+        rows += f"<td class=new>{_setting(change.get('new'))}</td>{observed}</tr>"
+    head = "<tr><th scope=col>setting</th><th scope=col>before</th><th scope=col>now</th>"
+    head += "<th scope=col>observed</th></tr>" if effects else "</tr>"
+    table = f'<table class="diff"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    if not idle:
+        return table
+    one = len(idle) == 1
+    words = f"{len(idle)} changed setting{'' if one else 's'} made no difference to this run."
+    return f'<p class="idle" role="alert">{escape(words)}</p>{table}'
+
+
+def _observed(effect: dict[str, Any]) -> str:
+    word = {True: "", False: "<b>no effect</b>: "}.get(effect.get("matters"), "open: ")  # type: ignore[arg-type]
+    return word + escape(str(effect.get("why") or ""))
 
 
 def _setting(value: Any) -> str:

@@ -267,8 +267,9 @@ class Trainer:
     def rehearse(self) -> None:
         """A few steps on one row of random tokens, spread over the whole budget, without a compiler; then put all back.
 
-        Whoever records which settings are read has then seen what training reads.
+        Whoever records which settings are read has then seen what training reads. A step of text is cut, and not trained on.
         """
+        self.loader.step_at(self.loader.position)
         row = one_row(self.loader.config, self.model.config.vocab_size, self.loader.bos_id, self.world.device)
         phases = cycle(self.phases)
         with restored(self.model, self.optimisers, self.average), without_compiler(self.forward is not self.model):

@@ -1,0 +1,247 @@
+"""Did every setting that a run changed make a difference? One that was observed to make none is a silent no-op.
+
+Two observations decide. A setting that nothing read cannot have mattered (`core.ledger`). A schedule is replayed over the
+steps that the run really took, once as it was and once with the one setting as the reference has it: where no consumer was
+ever given another value, the setting was read in vain. What this cannot see: a value that is read and then ignored.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from underpar.core.config import Change, Config, default_of, diff, field_types, show
+from underpar.core.ledger import ReadLedger
+from underpar.core.recipe import Resolved
+from underpar.core.world import World
+from underpar.data.validation import ValStream
+from underpar.evaluate.score import score
+from underpar.evaluate.windows import Window
+from underpar.lab.files import RunFolder, read_json, write_json
+from underpar.optim.schedules import Progress, Schedule, Settings
+from underpar.recipes import Recipe, registry
+from underpar.train.loop import Trainer
+
+STAGES = ("train", "pack", "score")
+"""Where settings are read. Until all have run, a setting that none has read is open."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One changed setting, and whether it was observed to matter: True, False, or None while that is open."""
+
+    path: str
+    old: str | None
+    new: str | None
+    matters: bool | None
+    why: str
+
+
+class Watch:
+    """The changes of one run against its reference, and what training was seen to read of them.
+
+    The reference is the recipe's parent, or for a recipe without one the recipe as it is registered.
+    """
+
+    def __init__(self, resolved: Resolved[Recipe]) -> None:
+        entry = registry.find(resolved.name)
+        self.against = (entry.parent or entry).name
+        self.config, self.reference = resolved.config, registry.resolve(self.against).config
+        self.changes = diff(self.reference, self.config)
+        self._ledger = ReadLedger(resolved.config)
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Reads inside the block count as training's. Not around compilation."""
+        return self._ledger.recording()
+
+    def rehearse(self, trainer: Trainer, world: World) -> None:
+        """Let training and scoring read what they will read, where something changed. Leaves no trace. Collective."""
+        if self.changes:
+            with self.recording():
+                trainer.rehearse()
+                _rehearse_scoring(trainer, self.config.evaluate.window, world)
+
+    def judge(self, trainer: Trainer) -> list[Effect]:
+        """What training shows of every changed setting, when it has ended."""
+        return judge_training(self.config, self.reference, self._ledger.reads, trainer)
+
+    def write(self, folder: RunFolder, trainer: Trainer) -> None:
+        """effects.json; later stages complete it."""
+        effects = [asdict(effect) for effect in self.judge(trainer)]
+        write_json(folder.effects, {"against": self.against, "stages": ["train"], "settings": effects})
+
+
+def _rehearse_scoring(trainer: Trainer, window: Window, world: World) -> None:
+    """Score a stream that is one token longer than a window."""
+    bos_id = trainer.loader.bos_id
+    tokens = np.full(window.context + 2, 0 if bos_id else 1, dtype=np.uint16)
+    tokens[0] = bos_id
+    starts = np.zeros(1, dtype=np.int64)
+    stream = ValStream(tokens, np.minimum(np.arange(len(tokens)), 1).astype(np.int32), starts)
+    score(trainer.model, stream, window, bos_id=bos_id, world=world, batch_tokens=window.context)
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+
+def stated(old: Recipe, new: Recipe, changes: list[Change]) -> list[Change]:
+    """Of every choice that was replaced by another, the fields that are not at their default: each is a setting of its own."""
+    found = []
+    for change in changes:
+        before, now = _at(old, change.path), _at(new, change.path)
+        if isinstance(now, Config) and type(now) is not type(before):
+            fields = dataclasses.fields(now)  # type: ignore[arg-type]
+            values = {spec.name: object.__getattribute__(now, spec.name) for spec in fields}
+            found += [
+                Change(f"{change.path}.{spec.name}", None, show(values[spec.name]))
+                for spec in fields
+                if values[spec.name] != default_of(spec)
+            ]
+    return found
+
+
+def _at(root: Config, path: str) -> Any:
+    node: Any = root
+    for name in path.split("."):
+        node = object.__getattribute__(node, name)
+    return node
+
+
+def judge_training(config: Recipe, against: Recipe, reads: Iterable[str], trainer: Trainer) -> list[Effect]:
+    """The effects that training shows. Call it when the run has ended."""
+    known, judge = set(reads), _Judge(config, against, trainer)
+    changes = diff(against, config)
+    parts = stated(against, config, changes)
+    found = []
+    for change in changes + parts:
+        verdict = None if change in parts else judge.of(change.path)
+        if verdict is None:
+            verdict = (True, "read by training") if change.path in known else (None, "not read by training")
+        found.append(Effect(change.path, change.old, change.new, *verdict))
+    return found
+
+
+Verdict = tuple[bool | None, str]
+
+
+class _Judge:
+    """Knows more of some settings than whether they were read."""
+
+    def __init__(self, config: Recipe, against: Recipe, trainer: Trainer) -> None:
+        self.config, self.against, self.trainer = config, against, trainer
+        tokens = config.data.loader.batch_tokens
+        self.visited = [Progress(i, i * tokens, seconds) for i, seconds in enumerate(trainer.visited_seconds)]
+        self.consumed = [config.schedule.at(progress, config.budget) for progress in self.visited]
+
+    def of(self, path: str) -> Verdict | None:
+        """None where only reads can tell."""
+        if not self.visited:
+            return None
+        room, _, rest = path.partition(".")
+        if room == "schedule" and rest:
+            return self._replayed(rest)
+        if room == "averaging" and self.config.averaging is not None and not self._average_differs():
+            return False, "the average is the last weights: too little was averaged"
+        if room == "fake_quantise" and self.config.fake_quantise is not None and not self._quantised():
+            return False, "no step of this run quantised"
+        if room == "optim" and rest.endswith(".weight_decay") and not any(s.decay_scale for s in self.consumed):
+            return False, "schedule.weight_decay was 0 in every step"
+        return None
+
+    def _average_differs(self) -> bool:
+        average = self.trainer.average
+        averaged = {} if average is None else average.averaged()
+        weights = dict(self.trainer.model.named_parameters())
+        return any(not torch.equal(tensor, weights[name]) for name, tensor in averaged.items())
+
+    def _quantised(self) -> bool:
+        return any(settings.phase.quantised for settings in self.consumed)
+
+    def _replayed(self, path: str) -> Verdict:
+        other = _with_value_of(self.config.schedule, self.against.schedule, path)
+        deaf: set[str] = set()
+        for step, (progress, ours) in enumerate(zip(self.visited, self.consumed, strict=True), start=1):
+            parts = _differing(ours, other.at(progress, self.config.budget))
+            if any(self._hears(part) for part in parts):
+                return True, f"made a difference from step {step:,} on"
+            deaf |= parts
+        if deaf:
+            return False, "; ".join(sorted(_DEAF[part] for part in deaf))
+        return False, f"no value differed in the {len(self.visited):,} steps of this run"
+
+    def _hears(self, part: str) -> bool:
+        """Whether anything in this run listens to that part of the settings."""
+        if part == "momentum":
+            return any(name.endswith(".momentum") for name in self.trainer.trace.changes)
+        if part == "decay_scale":
+            optim = self.config.optim
+            chosen = (getattr(optim, role) for role in field_types(type(optim)))
+            return any(getattr(node, "weight_decay", 0.0) for node in chosen)
+        return part == "lr_scale" or part in self.trainer.obeyed
+
+
+_DEAF = {
+    "momentum": "no optimiser of this run has momentum",
+    "decay_scale": "every weight decay of this run is 0",
+    "looped": "no layer of the model recurs",
+    "quantised": "nothing quantises while training: fake_quantise is None",
+}
+
+
+def _differing(a: Settings, b: Settings) -> set[str]:
+    parts = {name for name in ("lr_scale", "momentum", "decay_scale") if getattr(a, name) != getattr(b, name)}
+    return parts | {name for name in a.phase._fields if getattr(a.phase, name) != getattr(b.phase, name)}
+
+
+def _with_value_of(schedule: Schedule, other: Schedule, path: str) -> Schedule:
+    """`schedule`, but with what `other` has at `path`."""
+    twin = copy.deepcopy(schedule)
+    parent, _, leaf = path.rpartition(".")
+    setattr(_at(twin, parent) if parent else twin, leaf, copy.deepcopy(_at(other, path)))
+    return twin
+
+
+# ------------------------------------------------------------------------------------------------- the file of a run
+
+
+@contextmanager
+def reads_of(config: Recipe, folder: RunFolder | None, stage: str) -> Iterator[None]:
+    """Settings that the block reads are no longer open in effects.json; after the last stage what is open was in vain.
+
+    folder: None where another process writes. Not around compilation.
+    """
+    ledger = ReadLedger(config)
+    with ledger.recording():
+        yield
+    if folder is None or not folder.effects.exists():
+        return
+    found = read_json(folder.effects, "underpar train")
+    stages = [known for known in STAGES if known == stage or known in found["stages"]]
+    effects = [_after(Effect(**entry), stage, ledger.reads, stages) for entry in found["settings"]]
+    write_json(folder.effects, found | {"stages": stages, "settings": [asdict(e) for e in effects]})
+
+
+def _after(effect: Effect, stage: str, reads: set[str], stages: list[str]) -> Effect:
+    if effect.matters is None and effect.path in reads:
+        return replace(effect, matters=True, why=f"read by the stage '{stage}'")
+    if effect.matters is None and stages == list(STAGES):
+        return replace(effect, matters=False, why="nothing read it")
+    return effect
+
+
+def silent(folder: RunFolder) -> list[Effect]:
+    """The settings that were observed to change nothing."""
+    if not folder.effects.exists():
+        return []
+    entries = read_json(folder.effects, "underpar train")["settings"]
+    return [Effect(**entry) for entry in entries if entry["matters"] is False]
+
+
+def describe(effect: Effect) -> str:
+    """One line for a person."""
+    return f"no effect: {Change(effect.path, effect.old, effect.new)} ({effect.why})"
