@@ -24,7 +24,7 @@ def compiled(folder: Path, data: Path, **options: Any) -> tuple[Trainer, Memory]
     return trainer, memory
 
 
-@pytest.mark.parametrize("options", [{"kind": "rows"}, {"kind": "packed"}, {"kind": "packed", "stack": "late"}])
+@pytest.mark.parametrize("options", [{"kind": "rows"}, {"kind": "packed", "stack": "late"}])
 def test_the_warm_up_leaves_nothing_to_compile(tmp_path: Path, data: Path, options: dict[str, Any]) -> None:
     trainer, memory = compiled(tmp_path, data, warmup_steps=2, **options)
     before = graphs_compiled()
