@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from underpar.data.context import Context
@@ -21,6 +22,8 @@ def compile_model(model: nn.Module, backend: str = "inductor") -> Callable[..., 
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    if backend == "inductor":
+        _name_operators_briefly()
     graph = torch.compile(model, dynamic=False, fullgraph=True, backend=backend)
 
     def forward(tokens: Tensor, targets: Tensor, ctx: Context, *rest: Any) -> Tensor:
@@ -29,6 +32,17 @@ def compile_model(model: nn.Module, backend: str = "inductor") -> Callable[..., 
         return graph(tokens, targets, ctx, *rest)
 
     return forward
+
+
+def _name_operators_briefly() -> None:
+    """Before torch 2.13, inductor formats a log line when it first meets a custom operator, logged or not, that spells out
+    the operator's inputs and theirs in turn: exponential where operators feed each other, as ours do. The name will do.
+    """
+    if torch.__version__ >= (2, 13):  # type: ignore[operator]
+        return
+    from torch._inductor.exc import OperatorIssue
+
+    OperatorIssue.operator_str = staticmethod(lambda target, _args, _kwargs: f"  target: {target}")  # type: ignore[assignment]
 
 
 def graphs_compiled() -> int:
