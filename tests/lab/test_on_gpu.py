@@ -8,6 +8,7 @@ from underpar.data.context import packed_context, row_context
 from underpar.kernels import attention as attention_room
 from underpar.kernels.attention import attention, forced
 from underpar.kernels.dispatch import plain_torch
+from underpar.lab.bench import bench_recipe
 from underpar.lab.build import build_model
 from underpar.recipes import registry
 
@@ -71,3 +72,15 @@ def _compare(backend: str, qkv: torch.Tensor, cu_seqlens: torch.Tensor | None) -
 
     for found, wanted in zip(run(backend, inputs), run("reference", exact), strict=True):
         assert (found.double() - wanted).norm() / wanted.norm() < 6e-3  # observed 2e-3 to 3.1e-3
+
+
+def test_a_profile_divides_a_real_step() -> None:
+    small = ["model.num_layers=3", "data.loader.batch_tokens=131072", "train.warmup_steps=2"]
+    resolved = registry.resolve("golf/baseline", overrides=small)
+    found = bench_recipe(resolved, World(device="cuda:0"), steps=3, attention=None, profiled=True)
+    shares = found["profile"]["shares"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert min(shares["matmul"], shares["attention"], shares["elementwise"], shares["optimiser"]) > 0.005
+    assert shares["communication"] == 0.0
+    assert found["step"]["recompilations"] == 0
+    assert found["profile"]["step_ms"] == pytest.approx(found["step"]["step_ms"], rel=0.5)

@@ -8,7 +8,7 @@ import pytest
 from underpar.core.world import World
 from underpar.lab import plan
 from underpar.lab.plan import make_plan
-from underpar.recipes import registry
+from underpar.recipes import Recipe, registry
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
@@ -41,3 +41,49 @@ def test_the_first_limit_decides_the_duration() -> None:
     found = make_plan(config, World())
     assert found.train_steps == 7
     assert found.train_tokens == 7 * 524_288
+
+
+def config_of(name: str, *overrides: str) -> Recipe:
+    return registry.resolve(name, overrides=overrides).config
+
+
+def test_memory_counts_executions_and_the_average() -> None:
+    cuda = World(device="cuda:0")
+    straight = plan._memory(config_of("golf/gated_skips"), 0, cuda)
+    looped = plan._memory(config_of("golf/recurrence"), 0, cuda)
+    logits = 3 * 98_304 * 2 * 2 * 8192  # three spans a micro-batch; logits and their gradient in bfloat16
+    assert (looped - logits) / (straight - logits) == pytest.approx(17 / 11)
+    plain, averaged = (plan._memory(config_of(name), 1_000, cuda) for name in ("golf/muoneq_r", "golf/ema"))
+    assert averaged - plain == 4_000
+
+
+def test_a_packed_row_is_not_cut_below_a_span() -> None:
+    cuda = World(device="cuda:0")
+    whole, small = (
+        plan._memory(config_of("golf/packed", f"train.micro_batch_tokens={micro}"), 0, cuda)
+        for micro in (98_304, 1_000)
+    )
+    assert whole == small
+
+
+@pytest.mark.parametrize("limit", ["train_steps=1000", "train_tokens=786432000", "train_seconds=1000"])
+def test_time_before_and_after_the_switch_is_counted_by_its_own_speed(limit: str) -> None:
+    """A third of the run without the extra passes; the flops of a token then are between those of the two phases."""
+    none = ["budget.train_steps=None", "budget.train_tokens=None", "budget.train_seconds=None"]
+    base = [text for text in none if not text.startswith(f"budget.{limit.partition('=')[0]}=")] + [f"budget.{limit}"]
+    found = {
+        switch: plan._duration(config_of("golf/recurrence", *base, f"schedule.recurrence={switch}"), 4e14)
+        for switch in ("Never", "FromFraction(fraction=0.35)", "Always")
+    }
+    never, some, always = found.values()
+    if limit.startswith("train_seconds"):
+        assert never.steps > some.steps > always.steps
+        for duration in found.values():
+            assert 990 < duration.seconds <= 1000
+    else:
+        assert never.steps == some.steps == always.steps == 1000
+        assert never.seconds < some.seconds < always.seconds
+        share = (always.seconds - some.seconds) / (always.seconds - never.seconds)
+        assert share == pytest.approx(0.35, abs=0.01)
+    for duration in found.values():
+        assert duration.flops == pytest.approx(duration.seconds * 4e14)

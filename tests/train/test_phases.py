@@ -49,7 +49,7 @@ def test_the_warm_up_meets_every_phase_and_leaves_no_trace(tmp_path: Path, data:
     trainer = make_trainer(tmp_path / "a", data, stack="late", warmup_steps=5)
     listener = Listener(trainer)
     before = weights(trainer)
-    trainer._warm_up()
+    trainer.warm_up()
     assert set(listener.phases) == {Phase(looped, fake) for looped in (False, True) for fake in (False, True)}
     assert equal(before, weights(trainer))
     plain, one = run_to_end(make_trainer(tmp_path / "b", data, stack="late"))

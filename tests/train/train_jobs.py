@@ -103,7 +103,7 @@ def make_trainer(
     **training: Any,
 ) -> Trainer:
     world, parts = world or World(), STACKS[stack]()
-    model = seeded(parts.model, seed=4)
+    model = seeded(parts.model, seed=4).to(world.device)
     model.fake_quantiser = parts.fake_quantise
     averaging = AVERAGES[average] if average else parts.average
     settings = {"warmup_steps": 0, "log_every_steps": 1, "checkpoint_every_seconds": 1e6} | training

@@ -2,30 +2,44 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from underpar.cli.options import add_device, add_json, add_recipe, print_json, resolve
 
-HELP = "measure a recipe here: step time, tokens/s, share of the matmul ceiling, memory, loader, scoring"
+HELP = "measure a recipe here: step time of every phase, tokens/s, share of the matmul ceiling, memory, loader, scoring"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add_device(parser)
-    parser.add_argument("--steps", type=int, default=20, help="timed steps (default: 20)")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of each phase (default: 20)")
     parser.add_argument("--attention", help="force an attention back end: cudnn, flash, varlen, reference")
+    parser.add_argument(
+        "--profile", action="store_true", help="also divide a step's device time among kinds of kernels"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="also time compilation in fresh processes, with caches empty and filled"
+    )
+    parser.add_argument(
+        "--compile-only", action="store_true", help="only compile and warm up, and say how long it took"
+    )
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from underpar.core.units import format_bytes, format_count
     from underpar.core.world import World
-    from underpar.lab.bench import bench_recipe
+    from underpar.lab.bench import bench_recipe, cold_and_warm, warm_up_seconds
     from underpar.lab.files import write_json
 
     resolved = resolve(args)
     world = World.join(args.device)
-    found = bench_recipe(resolved, world, steps=args.steps, attention=args.attention)
+    if args.compile_only:
+        found: dict[str, Any] = warm_up_seconds(resolved, world, args.attention)
+    else:
+        fresh = {"compilation": cold_and_warm(_same(args))} if args.compile and world.is_main else {}
+        world.barrier()
+        found = fresh | bench_recipe(resolved, world, steps=args.steps, attention=args.attention, profiled=args.profile)
     if world.is_main:
         if args.output:
             args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -33,15 +47,57 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(found)
         else:
-            step = found["step"]
-            memory = "" if step["peak_memory_bytes"] is None else f", peak {format_bytes(step['peak_memory_bytes'])}"
-            print(
-                f"{resolved.name}: {step['step_ms']:.1f} ms/step ({step['step_ms_p10']:.1f}-{step['step_ms_p90']:.1f}), "
-                f"{format_count(step['tokens_per_second'])} tok/s, "
-                f"{step['model_flops_per_second'] / 1e12:.3g} TFLOP/s = {step['matmul_share']:.1%} of the matmul ceiling"
-                f"{memory}\n"
-                f"optimiser {step['optimiser_ms']:.2f} ms; loader {found['loader']['times_training']:.0f}x training; "
-                f"scoring {format_count(found['scoring']['tokens_per_second'])} tok/s with {found['scoring']['window']}"
-            )
+            print("\n".join(_compile_lines(found) if args.compile_only else _lines(found)))
     world.leave()
     return 0
+
+
+def _same(args: argparse.Namespace) -> list[str]:
+    """The arguments that choose what is compiled."""
+    words = [args.recipe]
+    for name in ("track", "device", "attention"):
+        if getattr(args, name):
+            words += [f"--{name}", getattr(args, name)]
+    return words + [word for text in args.overrides for word in ("--set", text)]
+
+
+def _compile_lines(found: dict[str, float]) -> list[str]:
+    return [f"compilation {found['compile']:.1f} s, rest of the warm-up {found['warm-up']:.1f} s"]
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    from underpar.core.units import format_count
+
+    lines = [_step_line(found["recipe"], phase) for phase in found["phases"]]
+    lines.append(
+        f"optimiser {found['step']['optimiser_ms']:.2f} ms; loader {found['loader']['times_training']:.0f}x training; "
+        f"scoring {format_count(found['scoring']['tokens_per_second'])} tok/s with {found['scoring']['window']}"
+    )
+    if "compilation" in found:
+        cold, warm = found["compilation"]["cold"], found["compilation"]["warm"]
+        lines.append(
+            f"compilation {cold['compile']:.1f} s, {warm['compile']:.1f} s with filled caches; "
+            f"rest of the warm-up {cold['warm-up']:.1f} s"
+        )
+    if "profile" in found:
+        shares = sorted(found["profile"]["shares"].items(), key=lambda item: -item[1])
+        lines.append("device time " + ", ".join(f"{kind} {share:.1%}" for kind, share in shares))
+        lines += [
+            f"  {kernel['ms']:8.3f} ms  {kernel['calls']:6.1f} calls  {kernel['class']:<13} {kernel['kernel']}"
+            for kernel in found["profile"]["largest"]
+        ]
+    return lines
+
+
+def _step_line(name: str, step: dict[str, Any]) -> str:
+    from underpar.core.units import format_bytes, format_count
+
+    phase = "".join(f", {key} {'on' if value else 'off'}" for key, value in step["phase"].items())
+    memory = "" if step["peak_memory_bytes"] is None else f", peak {format_bytes(step['peak_memory_bytes'])}"
+    again = f", {step['recompilations']} recompilation(s)" if step["recompilations"] else ""
+    return (
+        f"{name}{phase}: {step['step_ms']:.1f} ms/step ({step['step_ms_p10']:.1f}-{step['step_ms_p90']:.1f}), "
+        f"{format_count(step['tokens_per_second'])} tok/s, "
+        f"{step['model_flops_per_second'] / 1e12:.3g} TFLOP/s = {step['matmul_share']:.1%} of the matmul ceiling"
+        f"{memory}{again}"
+    )

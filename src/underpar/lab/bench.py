@@ -1,38 +1,51 @@
-"""Measures a recipe on this machine: step, loader and scoring, beside the machine's own ceilings."""
+"""Measures a recipe on this machine: steps of every phase, loader and scoring, beside the machine's own ceilings."""
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from underpar.core.errors import ConfigError, UnderparError
+from underpar.core.phase import Phase
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
-from underpar.data.loaders import StepLoader, synthetic_step
-from underpar.data.shards import write_shard
-from underpar.data.validation import ValStream
+from underpar.data.context import Batch
+from underpar.data.loaders import StepLoader
+from underpar.data.shards import shard_name, write_shard
 from underpar.evaluate.score import score
-from underpar.evaluate.windows import Window
 from underpar.kernels.attention import backend_for, forced
-from underpar.lab.build import build_model
+from underpar.lab.build import build_model, scorer
 from underpar.lab.ceiling import copy_bytes_per_second, matmul_flops_per_second, median_seconds
 from underpar.lab.environment import describe_environment
 from underpar.lab.pipeline import say
+from underpar.lab.profile import OPTIMISER_REGION, profile_steps
+from underpar.lab.synthetic import LENGTHS, document_starts, random_stream, random_tokens
 from underpar.model.cost import model_cost
 from underpar.optim.schedules import Progress
 from underpar.recipes import Recipe
+from underpar.train.compiled import graphs_compiled
+from underpar.train.events import Sinks
+from underpar.train.loop import Trainer
 
 BOS_ID = 1
+STEPS_OF_TEXT = 4
+"""Different steps that are timed in turn: packed rows differ in their number of documents."""
 
 
 @dataclass(frozen=True)
 class StepBench:
-    """One training step: forward, backward, reduction and update."""
+    """One training step: forward, backward, reduction, update and averaging. Medians over the timed steps."""
 
+    phase: dict[str, bool]
     step_ms: float
     step_ms_p10: float
     step_ms_p90: float
@@ -42,27 +55,38 @@ class StepBench:
     matmul_share: float
     """Model FLOP/s over the measured rate of a large matrix product, all processes together."""
     peak_memory_bytes: int | None
-    compile_seconds: float
+    recompilations: int
     loss_nats: list[float]
     """Losses of the timed steps on fixed random tokens: two versions of the same mathematics agree here."""
 
 
-def bench_recipe(resolved: Resolved[Recipe], world: World, *, steps: int, attention: str | None) -> dict[str, Any]:
-    """Everything, as JSON data. Collective: call on every process."""
+def bench_recipe(
+    resolved: Resolved[Recipe], world: World, *, steps: int, attention: str | None, profiled: bool = False
+) -> dict[str, Any]:
+    """Everything, as JSON data; the last phase of the run is "step". Collective: call on every process.
+
+    Raises ConfigError when a profile is asked for without a CUDA device.
+    """
     config = resolved.config
+    if profiled and world.device == "cpu":
+        raise ConfigError("--profile needs a CUDA device; on a CPU, use torch.profiler on a small recipe")
     dtype = config.train.dtype(world)
     matmul = matmul_flops_per_second(world.device, dtype)
     copy = copy_bytes_per_second(world.device)
-    with forced(attention):
-        backend = backend_for(
-            torch.device(world.device),
-            dtype,
-            packed=config.data.loader.is_packed,
-            row_tokens=config.data.loader.seq_len,
-        )
-        step = bench_step(resolved, world, steps=steps, matmul=matmul)
-        window = bench_scoring(config, config.evaluate.window, world)
-    loader = bench_loader(config, world)
+    backend = _attention_backend(config, world, attention)
+    with tempfile.TemporaryDirectory() as folder, forced(attention):
+        trainer = _trainer(resolved, world, Path(folder))
+        _say(world, "compiling and warming up")
+        trainer.warm_up()
+        reader = iter(trainer.loader)
+        text = list(islice(reader, STEPS_OF_TEXT))
+        reader.close()  # type: ignore[attr-defined]
+        phases = [_phase(trainer, config, phase, text, steps, matmul) for phase in trainer.phases]
+        profile = {"profile": _profile(trainer, text)} if profiled else {}
+        loader = _loader_speed(trainer)
+        del trainer
+        window = _scoring(config, world)
+    step = phases[-1]
     return {
         "recipe": resolved.name,
         "fingerprint": resolved.fingerprint,
@@ -70,127 +94,212 @@ def bench_recipe(resolved: Resolved[Recipe], world: World, *, steps: int, attent
         "batch_tokens": config.data.loader.batch_tokens,
         "seq_len": config.data.loader.seq_len,
         "micro_batch_tokens": config.train.micro_batch_tokens,
+        "documents": LENGTHS.to_json(),
         "world_size": world.size,
         "attention_backend": backend,
         "ceilings": {"matmul_flops_per_second": matmul, "copy_bytes_per_second": copy},
         "step": asdict(step),
+        "phases": [asdict(phase) for phase in phases],
+        **profile,
         "loader": {"tokens_per_second": loader, "times_training": loader / step.tokens_per_second},
         "scoring": {"window": str(config.evaluate.window), **window},
         "environment": describe_environment(backend),
     }
 
 
-def bench_step(resolved: Resolved[Recipe], world: World, *, steps: int, matmul: float) -> StepBench:
-    """Time `steps` whole steps on fixed random tokens after compilation and five warm steps."""
+def _say(world: World, text: str) -> None:
+    if world.is_main:
+        say(text)
+
+
+def _attention_backend(config: Recipe, world: World, attention: str | None) -> str:
+    loader = config.data.loader
+    with forced(attention):
+        dtype = config.train.dtype(world)
+        return backend_for(torch.device(world.device), dtype, packed=loader.is_packed, row_tokens=loader.seq_len)
+
+
+def _trainer(resolved: Resolved[Recipe], world: World, folder: Path) -> Trainer:
+    """A trainer of the recipe on random documents."""
     config = resolved.config
-    model = build_model(config, world)
-    model.compute_dtype = config.train.dtype(world)
-    optimisers = config.optim.build(model, world)
-    on_cuda = world.device != "cpu"
-    forward: Any = torch.compile(model, dynamic=False, fullgraph=True) if on_cuda and config.train.compile else model
-    batches = synthetic_step(
-        config.data.loader, config.model.vocab_size, BOS_ID, world, config.train.micro_batch_tokens
+    loader, model = config.data.loader, build_model(config, world)
+    count = loader.spans * (loader.span_tokens + 1) * STEPS_OF_TEXT
+    write_shard(folder / shard_name("train", 0), random_tokens(count, config.model.vocab_size, BOS_ID))
+    return Trainer(
+        model=model,
+        optimisers=config.optim.build(model, world),
+        schedule=config.schedule,
+        budget=config.budget,
+        loader=StepLoader(folder, loader, BOS_ID, world, micro_batch_tokens=config.train.micro_batch_tokens),
+        training=config.train,
+        world=world,
+        folder=folder / "checkpoints",
+        fingerprint=resolved.fingerprint,
+        sinks=Sinks(),
+        average=None if config.averaging is None else config.averaging.build(dict(model.named_parameters())),
     )
-    settings = config.schedule.at(Progress(0, 0, 0.0), config.budget)
-    tokens = config.data.loader.batch_tokens
-    losses: list[torch.Tensor] = []
+
+
+# ------------------------------------------------------------------------------------------------- steps
+
+
+def _phase(
+    trainer: Trainer, config: Recipe, phase: Phase, text: list[list[Batch]], steps: int, matmul: float
+) -> StepBench:
+    """Time `steps` whole steps of one phase, launched one after another as in training."""
+    world, on_cuda = trainer.world, trainer.on_cuda
+    settings = replace(config.schedule.at(Progress(0, 0, 0.0), config.budget), phase=phase)
+    turns = cycle(text)
+    losses = []
 
     def one_step() -> None:
-        total = torch.zeros((), device=world.device)
-        for batch in batches:
-            loss = forward(batch.inputs, batch.targets, batch.context).sum() / tokens
-            loss.backward()
-            total += loss.detach()
-        optimisers.step(settings)
-        model.zero_grad(set_to_none=True)
-        losses.append(world.sum_(total))
+        losses.append(trainer.update(next(turns), settings, 1)[0])
 
-    say("compiling and warming up")
-    began = time.perf_counter()
-    one_step()
-    if on_cuda:
-        torch.cuda.synchronize()
-    compile_seconds = time.perf_counter() - began
-    for _ in range(5 if on_cuda else 1):
+    for _ in range(len(text) if on_cuda else 1):
         one_step()
     if on_cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     world.barrier()
-    times = []
-    say(f"timing {steps} steps")
-    for _ in range(steps):
-        times.append(median_seconds(one_step, device=world.device, repeats=1, warmup=0) * 1e3)
-    step_ms = statistics.median(times)
+    said = ", ".join(f"{name} {'on' if getattr(phase, name) else 'off'}" for name in trainer.obeyed)
+    _say(world, f"timing {steps} steps" + (f" with {said}" if said else ""))
+    before = graphs_compiled()
+    times = sorted(_step_milliseconds(one_step, steps, on_cuda=on_cuda))
+    step_ms, tokens = statistics.median(times), config.data.loader.batch_tokens
     speed = tokens / step_ms * 1e3
-    flops = speed * model_cost(config.model, config.data.loader.seq_len).train_flops_per_token
-    ordered = sorted(times)
+    attended = statistics.fmean(_attended_tokens(batch) for batches in text for batch in batches)
+    cost = model_cost(config.model, round(2 * attended - 1), looped=phase.looped)
+    flops = speed * cost.train_flops_per_token
     return StepBench(
+        phase={name: getattr(phase, name) for name in trainer.obeyed},
         step_ms=step_ms,
-        step_ms_p10=ordered[len(ordered) // 10],
-        step_ms_p90=ordered[-1 - len(ordered) // 10],
-        optimiser_ms=_optimiser_ms(model, optimisers, settings, world),
+        step_ms_p10=times[len(times) // 10],
+        step_ms_p90=times[-1 - len(times) // 10],
+        optimiser_ms=_optimiser_ms(trainer, settings),
         tokens_per_second=speed,
         model_flops_per_second=flops,
         matmul_share=flops / (matmul * world.size),
         peak_memory_bytes=torch.cuda.max_memory_allocated() if on_cuda else None,
-        compile_seconds=compile_seconds,
+        recompilations=graphs_compiled() - before,
         loss_nats=[round(float(v), 5) for v in losses[-steps:]],
     )
 
 
-def _optimiser_ms(model: torch.nn.Module, optimisers: Any, settings: Any, world: World) -> float:
-    for param in model.parameters():
+def _step_milliseconds(one_step: Any, steps: int, *, on_cuda: bool) -> list[float]:
+    """Time of each step: between events on the device, so that the host may run ahead; by the host's clock elsewhere."""
+    if not on_cuda:
+        return [median_seconds(one_step, device="cpu", repeats=1, warmup=0) * 1e3 for _ in range(steps)]
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(steps + 1)]
+    marks[0].record()
+    for mark in marks[1:]:
+        one_step()
+        mark.record()
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) for a, b in pairwise(marks)]
+
+
+def _attended_tokens(batch: Batch) -> float:
+    """Positions that a token attends to, on average over the batch: itself and what precedes it in its segment."""
+    offsets = batch.context.cu_seqlens
+    if offsets is None:
+        return (batch.inputs.shape[1] + 1) / 2
+    lengths = offsets.diff().double()
+    return float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
+
+
+def _optimiser_ms(trainer: Trainer, settings: Any) -> float:
+    for param in trainer.model.parameters():
         param.grad = torch.full_like(param, 1e-3)
-    seconds = median_seconds(lambda: optimisers.step(settings), device=world.device, repeats=5, warmup=1)
-    model.zero_grad(set_to_none=True)
+    device = trainer.world.device
+    seconds = median_seconds(lambda: trainer.optimisers.step(settings), device=device, repeats=5, warmup=1)
+    trainer.model.zero_grad(set_to_none=True)
     return seconds * 1e3
 
 
-def bench_loader(config: Recipe, world: World, seconds: float = 2.0) -> float:
+def _profile(trainer: Trainer, text: list[list[Batch]]) -> dict[str, Any]:
+    """Shares of the device time of the last phase."""
+    start = trainer.schedule.at(Progress(0, 0, 0.0), trainer.budget)
+    settings = replace(start, phase=trainer.phases[-1])
+    turns, step = cycle(text), trainer.optimisers.step
+
+    def marked(*args: Any) -> dict[str, float]:
+        with torch.profiler.record_function(OPTIMISER_REGION):
+            return step(*args)
+
+    trainer.optimisers.step = marked  # type: ignore[method-assign, assignment]
+    try:
+        _say(trainer.world, "profiling")
+        return profile_steps(lambda: trainer.update(next(turns), settings, 1))
+    finally:
+        trainer.optimisers.step = step  # type: ignore[method-assign]
+
+
+# ------------------------------------------------------------------------------------------------- loader and scoring
+
+
+def _loader_speed(trainer: Trainer, seconds: float = 2.0) -> float:
     """Training tokens per second of the loader alone, all processes together, from shards on disk."""
-    loader = config.data.loader
-    with tempfile.TemporaryDirectory() as folder:
-        need = loader.spans * (loader.span_tokens + 1) * 4
-        tokens = np.random.default_rng(world.rank).integers(2, config.model.vocab_size, need, dtype=np.uint16)
-        tokens[::600] = BOS_ID
-        write_shard(Path(folder) / "fineweb_train_000000.bin", tokens)
-        reader = StepLoader(Path(folder), loader, BOS_ID, world, micro_batch_tokens=config.train.micro_batch_tokens)
-        batches = iter(reader)
+    batches = iter(trainer.loader)
+    next(batches)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
         next(batches)
-        began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
-            next(batches)
-            count += 1
-        speed = count * loader.batch_tokens / (time.perf_counter() - began)
-        batches.close()  # type: ignore[attr-defined]
+        count += 1
+    speed = count * trainer.loader.config.batch_tokens / (time.perf_counter() - began)
+    batches.close()  # type: ignore[attr-defined]
     return speed
 
 
-def bench_scoring(config: Recipe, window: Window, world: World) -> dict[str, float]:
-    """Scored tokens per second of the recipe's window on random tokens, warm, compiled on CUDA."""
-    model: Any = build_model(config, world)
+def _scoring(config: Recipe, world: World) -> dict[str, float]:
+    """Scored tokens per second of the recipe's window on random documents, warm, compiled on CUDA."""
+    model = build_model(config, world)
     model.compute_dtype = config.train.dtype(world)
-    if world.device != "cpu":
-        model = torch.compile(model, dynamic=False, fullgraph=True)
+    forward, window = scorer(model, world), config.evaluate.window
     rows = max(1, config.evaluate.batch_tokens // window.context)
-    passes = sum(1 for _ in window.spans(100 * window.context)) / 100
+    sample = 100 * window.context
+    passes = sum(s.stop - s.start for s in window.spans(sample, document_starts(sample + 1))) / sample
     count = max(2, round((4 if world.device == "cpu" else 40) * rows / passes)) * window.context * world.size
-    tokens = np.random.default_rng(0).integers(2, config.model.vocab_size, count + 1, dtype=np.uint16)
-    tokens[0] = BOS_ID
-    sizes = np.ones(count + 1, dtype=np.int32)
-    sizes[0] = 0
-    stream = ValStream(tokens=tokens, byte_counts=sizes, document_starts=np.zeros(1, dtype=np.int64))
-    small = ValStream(
-        tokens=tokens[: window.context * 2],
-        byte_counts=sizes[: window.context * 2],
-        document_starts=stream.document_starts,
-    )
-    run = lambda data: score(model, data, window, bos_id=BOS_ID, world=world, batch_tokens=config.evaluate.batch_tokens)  # noqa: E731
-    run(small)
-    result = run(stream)
+
+    def run(tokens: int) -> Any:
+        stream = random_stream(tokens + 1, config.model.vocab_size, BOS_ID)
+        size = config.evaluate.batch_tokens
+        return score(forward, stream, window, bos_id=BOS_ID, world=world, batch_tokens=size)
+
+    run(window.context * 2)
+    result = run(count)
     return {
         "tokens_per_second": result.tokens / result.eval_seconds,
         "forward_passes_per_token": passes,
         "seconds_for_62_million_tokens": 62_021_632 * result.eval_seconds / result.tokens,
     }
+
+
+# ------------------------------------------------------------------------------------------------- compilation
+
+
+def warm_up_seconds(resolved: Resolved[Recipe], world: World, attention: str | None) -> dict[str, float]:
+    """Seconds of compilation and of the rest of the warm-up, before the first step of a run."""
+    with tempfile.TemporaryDirectory() as folder, forced(attention):
+        trainer = _trainer(resolved, world, Path(folder))
+        trainer.warm_up()
+        return {name: trainer.clock.paused_seconds.get(name, 0.0) for name in ("compile", "warm-up")}
+
+
+def cold_and_warm(arguments: list[str]) -> dict[str, dict[str, float]]:
+    """`warm_up_seconds` in two fresh processes: the first finds torch's and Triton's caches empty, the second what it left.
+
+    arguments: of `underpar bench`, recipe first. One process each, whatever this one belongs to. Raises UnderparError when
+    one fails.
+    """
+    found = {}
+    with tempfile.TemporaryDirectory() as caches:
+        folders = {"TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor", "TRITON_CACHE_DIR": f"{caches}/triton"}
+        alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+        for name in ("cold", "warm"):
+            say(f"compiling in a fresh process, caches {'empty' if name == 'cold' else 'filled'}")
+            command = [sys.executable, "-m", "underpar", "bench", *arguments, "--compile-only", "--json"]
+            done = subprocess.run(command, env=alone | folders, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise UnderparError(f"'{' '.join(command[2:])}' failed: {done.stderr.strip().splitlines()[-1:]}")
+            found[name] = json.loads(done.stdout)
+    return found

@@ -1,17 +1,20 @@
 """What a recipe will cost, before anything is trained."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from underpar.compress.budget import estimate_coded_bytes
 from underpar.compress.source import pack_source, source_closure
+from underpar.core.budget import Budget
 from underpar.core.units import format_bytes, format_count, format_seconds
 from underpar.core.world import World
 from underpar.lab.ceiling import matmul_flops_per_second
 from underpar.model.cost import model_cost, on_meta
+from underpar.model.plan import executions
 from underpar.nn.module import parameter_roles
+from underpar.optim.schedules import Progress
 from underpar.recipes import Recipe
 from underpar.referee.counted_code import ENTRIES
 
@@ -55,6 +58,14 @@ class Plan:
         return lines + [f"over budget  {text}" for text in self.exceeded]
 
 
+class Duration(NamedTuple):
+    """How long training lasts: optimiser steps, seconds, model FLOPs."""
+
+    steps: int
+    seconds: float
+    flops: float
+
+
 def make_plan(config: Recipe, world: World) -> Plan:
     """Predict a recipe on this machine. Cost: under a second, mostly one measured matrix product."""
     loader = config.data.loader
@@ -66,8 +77,8 @@ def make_plan(config: Recipe, world: World) -> Plan:
     code = len(pack_source(source_closure(ENTRIES)))
     kind = "cpu" if world.device == "cpu" else "cuda"
     rate = matmul_flops_per_second(world.device, config.train.dtype(world)) * TRAIN_UTILISATION[kind] * world.size
-    steps, seconds = _duration(config, rate / cost.train_flops_per_token)
-    tokens = steps * loader.batch_tokens
+    duration = _duration(config, rate)
+    tokens = duration.steps * loader.batch_tokens
     budget = config.budget
     exceeded = []
     if budget.artifact_bytes is not None and container + code > budget.artifact_bytes:
@@ -89,43 +100,68 @@ def make_plan(config: Recipe, world: World) -> Plan:
         container_bytes=container,
         code_bytes=code,
         train_memory_bytes=memory,
-        train_steps=steps,
+        train_steps=duration.steps,
         train_tokens=tokens,
-        train_seconds=seconds,
-        train_flops=tokens * cost.train_flops_per_token,
+        train_seconds=duration.seconds,
+        train_flops=duration.flops,
         device="CPU" if kind == "cpu" else torch.cuda.get_device_name(),
         exceeded=tuple(exceeded),
     )
 
 
-def _duration(config: Recipe, tokens_per_second: float) -> tuple[int, float]:
-    """Steps and seconds at which the first training limit is met."""
+def _duration(config: Recipe, flops_per_second: float) -> Duration:
+    """Run the schedule through in two hundred strides, each at the speed of its phase, to the first training limit."""
     budget, batch = config.budget, config.data.loader.batch_tokens
-    step_seconds = batch / tokens_per_second
+    per_token = {looped: _train_flops_per_token(config, looped) for looped in (False, True)}
+    seconds_of = {looped: batch * flops / flops_per_second for looped, flops in per_token.items()}
+    longest = _steps_within(budget, batch, min(seconds_of.values()))
+    stride = max(1, longest // 200)
+    steps, seconds, flops = 0, 0.0, 0.0
+    while True:
+        looped = config.schedule.at(Progress(steps, steps * batch, seconds), budget).phase.looped
+        left = _steps_within(budget, batch, seconds_of[looped], steps, seconds)
+        count = min(stride, left)
+        if count <= 0:
+            return Duration(max(1, steps), seconds or seconds_of[looped], flops or batch * per_token[looped])
+        steps += count
+        seconds += count * seconds_of[looped]
+        flops += count * batch * per_token[looped]
+
+
+def _steps_within(budget: Budget, batch: int, step_seconds: float, steps: int = 0, seconds: float = 0.0) -> int:
+    """Further steps of that length before the first training limit."""
     limits = []
     if budget.train_steps is not None:
-        limits.append(float(budget.train_steps))
+        limits.append(float(budget.train_steps - steps))
     if budget.train_tokens is not None:
-        limits.append(budget.train_tokens / batch)
+        limits.append(budget.train_tokens / batch - steps)
     if budget.train_seconds is not None:
-        limits.append(budget.train_seconds / step_seconds)
-    steps = max(1, int(min(limits)))
-    return steps, steps * step_seconds
+        limits.append((budget.train_seconds - seconds) / step_seconds)
+    return int(min(limits))
+
+
+def _train_flops_per_token(config: Recipe, looped: bool) -> float:
+    return model_cost(config.model, config.data.loader.seq_len, looped=looped).train_flops_per_token
 
 
 def _memory(config: Recipe, params: int, world: World) -> int:
-    """Weights, gradients and optimiser state in float32, plus the activations of one micro-batch that backward needs.
+    """Weights, gradients, optimiser state and an average in float32, plus the activations of one micro-batch for backward.
 
-    Per token and block: the block's input and mix, two normalised copies, q, k, v, the attention output, the stream after
-    attention, and two hidden-width tensors; then logits and their gradient.
+    Per token and execution of a block (a recurrent layer keeps those of every pass): the block's input and mix, two normalised
+    copies, q, k, v, the attention output, the stream after attention, and two hidden-width tensors; then logits and their
+    gradient.
     """
-    model, width = config.model, config.model.model_dim
+    model, width, loader = config.model, config.model.model_dim, config.data.loader
     kv = width * model.attention.num_kv_heads // model.attention.num_heads
     per_block = 6 * width + (width + 2 * kv) + 2 * model.mlp.hidden_dim(width)
     item = 4 if world.device == "cpu" else 2
-    per_token = item * (model.num_layers * per_block + 2 * model.vocab_size)
-    share = -(-config.data.loader.batch_tokens // world.size)
-    return 16 * params + min(share, config.train.micro_batch_tokens) * per_token
+    depth = len(executions(model.topology.plan(model.num_layers)))
+    per_token = item * (depth * per_block + 2 * model.vocab_size)
+    rows = -(-loader.rows_per_step // world.size)
+    row_tokens = loader.batch_tokens // loader.rows_per_step
+    micro_batches = min(rows, -(-rows * row_tokens // config.train.micro_batch_tokens))
+    tokens = -(-rows // micro_batches) * row_tokens
+    return (16 + (4 if config.averaging else 0)) * params + tokens * per_token
 
 
 def _device_memory(world: World) -> int:

@@ -115,7 +115,7 @@ class Trainer:
         Raises TrainError on a non-finite loss.
         """
         if not self.is_finished:
-            self._warm_up()
+            self.warm_up()
         self._announce()
         with self._interrupts.watched(), unburdened_collector():
             reason = self._steps()
@@ -158,7 +158,7 @@ class Trainer:
         graphs = graphs_compiled()
         settings = self.schedule.at(Progress(self.step, self.tokens, seconds), self.budget)
         self.visited_seconds.append(round(seconds, 6))
-        loss, used = self._update(batches, settings, self.step + 1)
+        loss, used = self.update(batches, settings, self.step + 1)
         self.step += 1
         self.tokens += self.loader.config.batch_tokens
         self.trace.record(self.step, used)
@@ -168,7 +168,7 @@ class Trainer:
             self.recompilations += graphs_compiled() - graphs
             self.sinks.log({"event": "recompilation", "step": self.step, "graphs": graphs_compiled() - graphs})
 
-    def _update(self, batches: list[Batch], settings: Settings, step: int) -> tuple[Tensor, dict[str, float]]:
+    def update(self, batches: list[Batch], settings: Settings, step: int) -> tuple[Tensor, dict[str, float]]:
         """One optimiser step, the model's step number `step`. Returns the loss and every setting that was consumed."""
         phase = self.model.effective_phase(settings.phase)
         loss = self.world.sum_(self._accumulate(batches, phase))  # every process sees a non-finite loss anywhere
@@ -243,7 +243,7 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------- around the steps
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """Compile and settle every phase on random tokens, then put everything back."""
         if not self.warmup_steps:
             return
@@ -254,12 +254,12 @@ class Trainer:
         with restored(self.model, self.optimisers, self.average):
             with self.clock.pause("compile" if self.forward is not self.model else "warm-up"):
                 for each in settings:
-                    self._update(batches, each, 1)
+                    self.update(batches, each, 1)
                     self._accumulate(ragged_variants(batches), each.phase)
                     self._idle()
             with self.clock.pause("warm-up"):
                 for number in range(len(settings), self.warmup_steps):
-                    self._update(batches, settings[number % len(settings)], 1)
+                    self.update(batches, settings[number % len(settings)], 1)
                 self._idle()
         if self.on_cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -275,7 +275,7 @@ class Trainer:
         with restored(self.model, self.optimisers, self.average), without_compiler(self.forward is not self.model):
             for progress in stations(self.budget):
                 settings = replace(self.schedule.at(progress, self.budget), phase=next(phases))
-                self._update(row, settings, progress.step + 1)
+                self.update(row, settings, progress.step + 1)
 
     def _idle(self) -> None:
         if self.on_cuda:
