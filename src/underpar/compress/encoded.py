@@ -208,9 +208,46 @@ def _factor(encoded: Encoded, side: str) -> torch.Tensor:
     return (codes.float().reshape(scales.numel(), -1) * scales.reshape(-1, 1)).reshape(codes.shape)
 
 
+# ------------------------------------------------------------------------------------------------- grid
+
+OCTAVE = 8
+"""Steps of a grid are powers of 2^(1/OCTAVE)."""
+_FRACTIONS = (1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081)
+"""2^(k/8) in float32, digits that round to it."""
+
+
+def grid_steps(exponents: torch.Tensor) -> torch.Tensor:
+    """2^(exponents / OCTAVE) in float32, the same on every platform. exponents: integers within +-OCTAVE * 120."""
+    wide = exponents.long()
+    fractions = torch.tensor(_FRACTIONS, dtype=torch.float32, device=exponents.device)
+    powers = (wide.div(OCTAVE, rounding_mode="floor") + 127 << 23).int().view(torch.float32)
+    return fractions[wide.remainder(OCTAVE)] * powers
+
+
+def _grid_rules(shape: tuple[int, ...], dtype: str) -> dict[str, PartRule]:
+    if dtype not in FLOATS or len(shape) != 2:
+        raise ArtifactError(f"method grid stores matrices of floats, not {dtype} of shape {list(shape)}")
+    return {
+        "codes": PartRule(("int8",), (shape,)),
+        "row_steps": PartRule(("int8",), (shape[:1],)),
+        "column_steps": PartRule(("int8",), (shape[1:],)),
+    }
+
+
+def _decode_grid(encoded: Encoded) -> torch.Tensor:
+    """codes * 2^((base + row) / 8) * 2^(column / 8), in fp32, then the recorded dtype."""
+    base = encoded.meta.get("base")
+    if type(base) is not int or abs(base) > OCTAVE * 64:
+        raise ArtifactError(f"tensor {encoded.name!r}: base {base!r} is not an integer within +-{OCTAVE * 64}")
+    rows = grid_steps(encoded.parts["row_steps"].long() + base)
+    columns = grid_steps(encoded.parts["column_steps"])
+    return (encoded.parts["codes"].float() * rows[:, None] * columns).to(DTYPES[encoded.dtype])
+
+
 METHODS: dict[str, Method] = {
     "plain": Method(_plain_rules, _decode_plain),
     "scaled": Method(_scaled_rules, _decode_scaled),
     "scaled+lowrank": Method(_lowrank_rules, _decode_lowrank),
+    "grid": Method(_grid_rules, _decode_grid),
 }
 """Every way of storing a tensor, by the name written in the artifact."""

@@ -45,19 +45,32 @@ def gptq(
     Cost: cols steps of small operations, however many matrices there are, and rows * cols^2 multiply-adds each.
     """
     shape = weights.shape
-    left = weights.float().reshape(-1, *shape[-2:]).clone()
     grams = gram.float().reshape(-1, shape[-1], shape[-1])
-    steps = scales.float().reshape(-1, shape[-2])
-    is_dead = torch.diagonal(grams, dim1=1, dim2=2) == 0
-    left.masked_fill_(is_dead[:, None, :], 0.0)
-    order = torch.arange(shape[-1], device=left.device).expand(len(left), -1)
-    if ordered:
-        order = torch.diagonal(grams, dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
-    left = left.gather(2, order[:, None, :].expand_as(left))
+    order = column_order(grams) if ordered else torch.arange(shape[-1], device=gram.device).expand(len(grams), -1)
+    plain = without_dead(weights.float().reshape(-1, *shape[-2:]), grams)
     factor = inverse_factor(grams, order, damping)
+    return feed_back(plain, factor, order, scales.float().reshape(-1, shape[-2]), high, block).reshape(shape)
+
+
+def column_order(grams: torch.Tensor) -> torch.Tensor:
+    """(batch, cols): columns of large diagonal first, so that errors there are made up for by all the others."""
+    return torch.diagonal(grams, dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
+
+
+def without_dead(weights: torch.Tensor, grams: torch.Tensor) -> torch.Tensor:
+    """(batch, rows, cols) with zeros in the columns of inputs that never occur."""
+    return weights.masked_fill((torch.diagonal(grams, dim1=1, dim2=2) == 0)[:, None, :], 0.0)
+
+
+def feed_back(
+    weights: torch.Tensor, factor: torch.Tensor, order: torch.Tensor, steps: torch.Tensor, high: int, block: int = 128
+) -> torch.Tensor:
+    """The codes: columns in their order, each error passed on. weights: (batch, rows, cols), steps: (batch, rows)."""
+    count = weights.shape[-1]
+    left = weights.gather(2, order[:, None, :].expand_as(weights))
     codes = torch.empty_like(left, dtype=torch.int8)
-    for start in range(0, shape[-1], block):
-        stop = min(start + block, shape[-1])
+    for start in range(0, count, block):
+        stop = min(start + block, count)
         errors = torch.empty_like(left[:, :, start:stop])
         for j in range(start, stop):
             column = left[:, :, j]
@@ -66,9 +79,9 @@ def gptq(
             error = (column - code * steps) / factor[:, j, j, None]
             errors[:, :, j - start] = error
             left[:, :, j:stop] -= error[:, :, None] * factor[:, None, j, j:stop]
-        if stop < shape[-1]:
+        if stop < count:
             left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    return torch.empty_like(codes).scatter_(2, order[:, None, :].expand_as(codes), codes).reshape(shape)
+    return torch.empty_like(codes).scatter_(2, order[:, None, :].expand_as(codes), codes)
 
 
 def inverse_factor(grams: torch.Tensor, order: torch.Tensor, damping: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from underpar.compress.budget import check_budget
 from underpar.compress.codecs import Codec
 from underpar.compress.encoded import Encoded
 from underpar.compress.quantise import Hessians, NamedTensors, Quantiser, quantise
+from underpar.compress.solver import Waterfill, fill_budget
 from underpar.compress.writer import ArtifactInfo, build_artifact, save_atomically
 
 
@@ -88,8 +89,13 @@ def pack(
     Cost: 17 M parameters on one core: 2 s with zlib or the mixing coder, 30 s with Brotli at quality 11; and the quantiser.
     """
     began = time.perf_counter()
-    encoded = quantise(tensors, quantiser, hessians)
-    data, info = build_artifact(header, encoded, codec)
+    if isinstance(quantiser, Waterfill) and quantiser.step is None and budget_bytes is not None:
+        room = budget_bytes - code_bytes
+        step, encoded, data, info = fill_budget(tensors, quantiser, hessians, header, codec, room)
+        quantiser = replace(quantiser, step=step)
+    else:
+        encoded = quantise(tensors, quantiser, hessians)
+        data, info = build_artifact(header, encoded, codec)
     if budget_bytes is not None:
         check_budget(info.container_bytes + code_bytes, budget_bytes, encoded, info.coded_bytes, codec)
     save_atomically(out_path, data)

@@ -79,6 +79,10 @@ class Quantiser(Config):
         """The encoded tensors with corrections of their errors, where the quantiser stores any."""
         return encoded
 
+    def encode_all(self, tensors: NamedTensors, hessians: Hessians | None) -> list[Encoded]:
+        """Every tensor, in the order given; each by its own precision unless a quantiser decides for all together."""
+        return encode_each(tensors, self, hessians)
+
 
 def quantise(tensors: NamedTensors, quantiser: Quantiser, hessians: Hessians | None = None) -> list[Encoded]:
     """Every tensor encoded, in the order given.
@@ -90,7 +94,12 @@ def quantise(tensors: NamedTensors, quantiser: Quantiser, hessians: Hessians | N
         Hessian. Deterministic on one device.
     """
     quantiser.check_names(tensors)
-    plain = {name: _checked(name, tensor) for name, (tensor, _) in tensors.items()}
+    return quantiser.encode_all(tensors, hessians)
+
+
+def encode_each(tensors: NamedTensors, quantiser: Quantiser, hessians: Hessians | None) -> list[Encoded]:
+    """Every tensor by the precision that the quantiser has for it; those that need Hessians by shape together."""
+    plain = {name: checked(name, tensor) for name, (tensor, _) in tensors.items()}
     roles = {name: role for name, (_, role) in tensors.items()}
     done: dict[str, Encoded] = {}
     together: dict[tuple[str, tuple[int, ...]], list[str]] = {}
@@ -105,14 +114,15 @@ def quantise(tensors: NamedTensors, quantiser: Quantiser, hessians: Hessians | N
         else:
             done[name] = chosen[name].encode(name, tensor, roles[name])
     for names in together.values():
-        found = [_hessian(name, plain[name], hessians) for name in names]
+        found = [hessian_of(name, plain[name], hessians) for name in names]
         precision = chosen[names[0]]
         items = precision.encode_together(names, [plain[n] for n in names], [roles[n] for n in names], found)
         done |= {item.name: item for item in items}
     return quantiser.correct([done[name] for name in tensors], plain)
 
 
-def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the CPU, contiguous and detached. Raises ArtifactError when it has non-finite values."""
     plain = tensor.detach().cpu().contiguous()
     if plain.is_floating_point() and not bool(torch.isfinite(plain).all()):
         bad = int((~torch.isfinite(plain)).sum())
@@ -120,7 +130,8 @@ def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return plain
 
 
-def _hessian(name: str, tensor: torch.Tensor, hessians: Hessians | None) -> Hessian:
+def hessian_of(name: str, tensor: torch.Tensor, hessians: Hessians | None) -> Hessian:
+    """What calibration saw of a weight. Raises ArtifactError when that is nothing, or does not fit it."""
     if hessians is None or name not in hessians:
         raise ArtifactError(
             f"tensor {name!r} is to be quantised by its Hessian, and there is none; calibrate first, or choose IntRows"
