@@ -221,3 +221,33 @@ def test_an_audit_changes_nothing(tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in folder.rglob("*")}
     audit_folder(folder)
     assert {p: p.read_bytes() for p in folder.rglob("*")} == before
+
+
+def test_the_form_of_ternary_records(audit: Audit) -> None:
+    """One line of set-up, short step lines, a budget instead of a total."""
+    run = forge.SeedRun(42, 1.157, 6530, 599_800, 15_920_000, 310_000, 40_540_160, 151_079_000)
+    ratio = run.bpb / run.loss
+    step_ms = run.stop_ms / run.steps
+    lines = ["params:73685840 L:10 d:768 h:8 kv:4 ws:8 ga:1 s:42", f"val_tokens: {run.tokens}"]
+    lines += [
+        f"step:{i}/100000 loss:3.6041 t:{i * step_ms:.0f}ms step_avg:{step_ms:.1f}ms" for i in range(1000, 6500, 500)
+    ]
+    lines += [
+        f"step:{run.steps}/100000 val_loss:{run.loss:.4f} val_bpb:{run.bpb:.4f} train_time:{run.stop_ms}ms zero_frac:0.370",
+        f"stopping_early: wallclock_cap train_time:{run.stop_ms}ms step:{run.steps}/100000",
+        "artifact:15.92MB ternary:64880640(13558752B) fp:2505216(2510000B) code:72921",
+        f"budget:{run.model_bytes}/16000000 (15.92/16.00MB) FITS",
+        f"final_ternary_roundtrip val_loss:{run.loss + 0.01:.4f} val_bpb:{(run.loss + 0.01) * ratio:.4f}",
+        f"final_sliding val_loss:{run.loss:.4f} val_bpb:{run.bpb:.4f}",
+        f"temp_scaling optimal_T:0.90 eval_time:{run.eval_ms}ms",
+    ]
+    files = {
+        "ternary_log_42.txt": "\n".join(lines).encode(),
+        "README.md": b"#",
+        "train_gpt_cuda_ternary.py": b"x = 1\n",
+    }
+    submission = {"val_bpb": 1.157, "seed_results": {"42": {"val_bpb": 1.157, "artifact_bytes": run.model_bytes}}}
+    report = audit(files | {"submission_ternary.json": forge.dump(submission)})
+    clean(report)
+    assert report.largest_bytes == 15_920_000
+    assert report.steps == (6530,)

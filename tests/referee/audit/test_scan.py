@@ -69,6 +69,27 @@ HONEST = {
                 ptl[:, offset:].mean().backward()
                 optimizer.step()
     """,
+    "phases: a function that is given charged tokens": """
+    def train_on_scored(model, val_tokens):
+        for epoch in range(2):
+            for x, y in rows(val_tokens):
+                loss = model(x, y)
+                loss.backward()
+                optimizer.step()
+
+    def eval_val_phased(model, val_data):
+        while True:
+            batch = claim(val_data.val_tokens)
+            for ci in range(chunks):
+                per_tok_loss = forward(batch, ci)
+                accumulate_bpb(per_tok_loss, loss_sum, byte_sum, token_count)
+            if pause():
+                train_on_scored(model, torch.cat(scored))
+    """,
+    "measuring the code": """
+    def code_size(code):
+        return len(subprocess.run(["pyminify", "-"], input=code, capture_output=True).stdout)
+    """,
     "cache over all candidates": """
     def mix(ctx_hash, vocab_size, y, logits):
         key = (ctx_hash[:, None] ^ (torch.arange(vocab_size) * PRIME)) & MASK

@@ -174,3 +174,21 @@ def test_a_verdict_follows_from_its_own_json(tree: Path) -> None:
     for report in board.reports:
         again = Verdict.from_json(json.loads(json.dumps(report.to_json())))
         assert again.ruling is report.verdict.ruling
+
+
+def test_steps_of_the_optimiser_track_are_compared(tmp_path: Path) -> None:
+    """100 steps saved count as 0.0045 of loss; 25 of them do not pay for a loss that is 0.001 higher."""
+    home = tmp_path / "track_3_optimization"
+    for date, steps, loss in (("2026-04-01", 3250, 3.2780), ("2026-04-08", 3125, 3.2782), ("2026-04-15", 3100, 3.2792)):
+        runs = {f"run{i}.txt": forge.speedrun_log(loss + (i - 3.5) / 1e4, 900.0 + i, steps).encode() for i in range(8)}
+        forge.write(runs | {"README.md": b"# Muon\n"}, home / f"{date}_steps")
+    board = audit_tree(tmp_path)
+    assert [report.steps[0] for report in board.reports] == [3100, 3125, 3250]
+    claims = {r.steps[0]: next((x for x in r.rules if x.id == "T5"), None) for r in board.reports}
+    assert claims[3250] is None
+    better, worse = claims[3125], claims[3100]
+    assert better is not None
+    assert better.passed
+    assert "+125 steps saved are worth 0.00543" in better.statement
+    assert worse is not None
+    assert not worse.passed

@@ -9,7 +9,6 @@ from underpar.referee.audit.files import Item
 from underpar.referee.audit.outcome import Found, Note
 from underpar.referee.audit.record import Record
 from underpar.referee.audit.scan import scan_other, scan_script, scan_speedrun_source
-from underpar.referee.audit.scan.siblings import executed_siblings
 from underpar.referee.audit.source import source_from_bytes
 
 _MANY_SHARDS = 1_000
@@ -24,7 +23,7 @@ def check_scripts(record: Record) -> Iterator[Found]:
         yield from _speedrun(record)
         return
     main = record.main_source
-    run = {item.name for item in executed_siblings(main, record.sources, record.inventory)} if main else set()
+    run = {item.name for item in record.run_files}
     for source in record.sources:
         if source is main or source.item.name in run:
             yield from scan_script(source)

@@ -9,7 +9,6 @@ from underpar.core.units import format_bytes
 from underpar.referee.audit.outcome import Check, Found, Note, listed, show_line
 from underpar.referee.audit.record import Record, Run
 from underpar.referee.audit.rules import COUNTED, FIGURES
-from underpar.referee.audit.scan.siblings import executed_siblings
 from underpar.referee.rules import SIZE
 
 CAP = Check("size.cap", "model plus code within the cap, on the largest seed", SIZE, "V19")
@@ -146,7 +145,7 @@ def _helpers(record: Record, limit: int) -> Iterator[Found]:
     source = record.main_source
     if source is None or record.made_by_underpar:
         return
-    files = executed_siblings(source, record.sources, record.inventory)
+    files = record.run_files
     if not files:
         if source.tree is not None:
             yield HELPERS.passed(f"{source.item.name} runs no other file of the folder")

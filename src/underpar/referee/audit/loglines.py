@@ -21,7 +21,7 @@ _BPB_ONLY = re.compile(r"val_bpb\s*[:=]\s*([0-9.]+)(?=\s|$)")
 _PERIODIC = re.compile(r"(?:step:)?(\d{1,9})/(\d{1,9})$")
 _EVAL = re.compile(rf"(?:eval_time|elapsed)\s*[:=]\s*{_F}(ms|s)\b")
 _TRAIN_TIME = re.compile(rf"train_time\s*[:=]\s*{_F}(ms|s|m)\b")
-_PROGRESS = re.compile(rf"(?:step:)?{_I}/{_I}\b.*?\btrain_time:\s*{_F}(ms|s|m)\b")
+_PROGRESS = re.compile(rf"(?:step:)?{_I}/{_I}\b.*?\b(?:train_time|t):\s*{_F}(ms|s|m)\b")
 _DIAGNOSTIC = re.compile(r"diagnostic|pre[-_ ]?quant|post[-_ ]ema|^raw\b|chunk|progress", re.IGNORECASE)
 
 _PLAIN = string.ascii_letters + string.digits + "_: "
@@ -101,6 +101,15 @@ def _seed(block: Block, match: re.Match[str], line: int, where: str) -> None:
 @_on(rf"  seed:\s*{_I}\s*$")
 def _seed_setting(block: Block, match: re.Match[str], line: int, where: str) -> None:
     block.seeds.append((int(match[1]), line))
+
+
+@_on(rf"params:{_I}\b(?:.*?\bws:{_I}\b)?(?:.*?\bs:{_I}\b)?")
+def _one_line_setup(block: Block, match: re.Match[str], line: int, where: str) -> None:
+    """The set-up of the ternary and binary records, in one line."""
+    block.params = int(match[1])
+    block.world_size = int(match[2]) if match[2] else block.world_size
+    if match[3]:
+        block.seeds.append((int(match[3]), line))
 
 
 @_on(rf"val_loader:.*?\btokens:\s*{_I}")

@@ -16,6 +16,7 @@ from underpar.referee.audit.facts import LogFacts, Score
 from underpar.referee.audit.files import Inventory, Item, read_limited, take_inventory
 from underpar.referee.audit.printed import Printed
 from underpar.referee.audit.readlog import read_log_or_problem
+from underpar.referee.audit.scan.siblings import executed_siblings
 from underpar.referee.audit.source import Source, read_source
 from underpar.referee.audit.track import Track, find_track
 
@@ -74,6 +75,11 @@ class Record:
         training = [s for s in scripts if re.search(r"train", s.item.base)]
         ranked = sorted(training or scripts, key=lambda s: -s.item.size)
         return ranked[0] if ranked else None
+
+    @cached_property
+    def run_files(self) -> list[Item]:
+        """Files beside the training script that it runs."""
+        return executed_siblings(self.main_source, self.sources, self.inventory) if self.main_source else []
 
     @property
     def values(self) -> list[float]:

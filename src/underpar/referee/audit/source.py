@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from underpar.core.errors import RecordError
 from underpar.referee.audit.files import Item, read_limited
-from underpar.referee.audit.syntax import NoPython, parse
+from underpar.referee.audit.syntax import NoPython, all_nodes, parse
 from underpar.referee.audit.unpack import Unpackable, unpack_layers
 
 
@@ -29,7 +31,20 @@ class Source:
     @cached_property
     def nodes(self) -> list[ast.AST]:
         """Every node of the tree, parents before children; [] without a tree."""
-        return list(ast.walk(self.tree)) if self.tree else []
+        return all_nodes(self.tree) if self.tree else []
+
+    @cached_property
+    def by_kind(self) -> dict[type, list[ast.AST]]:
+        """Class of node -> its nodes, parents before children."""
+        found: dict[type, list[ast.AST]] = {}
+        for node in self.nodes:
+            found.setdefault(node.__class__, []).append(node)
+        return found
+
+    def of(self, *kinds: type[ast.AST]) -> Iterator[Any]:
+        """Every node of exactly these classes, one class after another."""
+        for kind in kinds:
+            yield from self.by_kind.get(kind, [])
 
     @property
     def sha256(self) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import brotli
 import zstandard
 
-from underpar.referee.audit.syntax import NoPython, parse
+from underpar.referee.audit.syntax import NoPython, all_nodes, parse
 
 MAX_PLAIN_BYTES = 4 << 20
 MAX_LAYERS = 4
@@ -36,7 +36,7 @@ def unpack_layers(text: str, tree: ast.Module) -> list[str]:
     """
     layers: list[str] = []
     while len(layers) < MAX_LAYERS:
-        call = _executed(tree)
+        call = _executed(tree) if "exec" in text else None
         if call is None:
             return layers
         data = _evaluate(call.args[0], _assignments(tree), depth=0)
@@ -52,6 +52,7 @@ def unpack_layers(text: str, tree: ast.Module) -> list[str]:
         except NoPython as problem:
             raise Unpackable(f"what line {call.lineno} executes is not Python ({problem})") from None
         layers.append(source)
+        text = source
     raise Unpackable(f"packed more than {MAX_LAYERS} times over")
 
 
@@ -68,7 +69,7 @@ def _executed(tree: ast.Module) -> ast.Call | None:
     calls = [
         node
         for statement in tree.body
-        for node in ast.walk(statement)
+        for node in all_nodes(statement)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "exec" and node.args
     ]
     return calls[-1] if calls else None

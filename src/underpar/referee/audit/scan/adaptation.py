@@ -67,11 +67,22 @@ def _judge(reading: Reading, function: Function, node: ast.Call, loops: Sequence
                 yield Suspicion("V03", before.lineno, why)
                 return
     elif after is None or names(after) & names(node):  # nothing, or the loss that was trained on, kept for a report
+        if _called_on_charged(reading, function):
+            return
         why = "held-out tokens are trained on in a loop that has not charged them: are they scored later?"
         yield Suspicion("V01", node.lineno, why)
     elif _data(reading.feeds(node, function)) & _data(reading.feeds(after, function)):
         why = f"parameters are fitted first, and line {after.lineno} charges the same tokens then"
         yield Suspicion("V02", node.lineno, why)
+
+
+def _called_on_charged(reading: Reading, function: Function) -> bool:
+    """Whether a function is only called in loops that have charged tokens before the call, as phased adaptation does."""
+    calls = [call for call in reading.calls if called(call) == function.name]
+    return bool(calls) and all(
+        _charges(reading, [n for n in reading.enclosing(call) if isinstance(n, Loop)], call)[0] is not None
+        for call in calls
+    )
 
 
 def _steps(reading: Reading, scope: ast.AST) -> bool:

@@ -16,8 +16,8 @@ _RATIO = re.compile(r"val_?bpb|bpb|val_?loss|bits_per_byte", re.IGNORECASE)
 def scan_bytecount(reading: Reading) -> Iterator[Suspicion]:
     """Byte tables and averages."""
     yield from _leading_space(reading)
-    for node in reading.nodes:
-        if isinstance(node, ast.Assign) and any_match(_TABLE, set().union(*(names(t) for t in node.targets))):
+    for node in reading.source.of(ast.Assign):
+        if any_match(_TABLE, set().union(*(names(t) for t in node.targets))):
             yield from _by_text(node)
     yield from _means(reading)
 
@@ -26,18 +26,15 @@ def _leading_space(reading: Reading) -> Iterator[Suspicion]:
     """The byte of a leading space in the table, and added again while scoring."""
     added = [
         n
-        for n in reading.nodes
-        if isinstance(n, ast.BinOp)
-        and isinstance(n.op, ast.BitAnd)
+        for n in reading.source.of(ast.BinOp)
+        if isinstance(n.op, ast.BitAnd)
         and isinstance(n.right, ast.UnaryOp)
         and isinstance(n.right.op, ast.Invert)
         and any("space" in name for name in names(n.left))
     ]
     if not added:
         return
-    for node in reading.nodes:
-        if not isinstance(node, ast.Assign | ast.AugAssign):
-            continue
+    for node in reading.source.of(ast.Assign, ast.AugAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if not any_match(_TABLE, set().union(*(names(t) for t in targets))):
             continue

@@ -18,7 +18,7 @@ _BLOB = 4_096
 
 def scan_data(reading: Reading) -> Iterator[Suspicion]:
     """Use of held-out and training data in a training script."""
-    for node in reading.nodes:
+    for node in reading.source.of(ast.Subscript, ast.Assign, ast.Constant, ast.Call):
         if isinstance(node, ast.Subscript):
             yield from _part_of_text(reading, node)
         elif isinstance(node, ast.Assign):
@@ -35,7 +35,7 @@ def scan_data(reading: Reading) -> Iterator[Suspicion]:
 
 def scan_preparation(reading: Reading) -> Iterator[Suspicion]:
     """Splits and text transforms, in every script of the folder."""
-    for node in reading.nodes:
+    for node in reading.source.of(ast.Call, ast.Assign):
         if isinstance(node, ast.Call):
             yield from _split_option(node)
             yield from _rewriting(node)

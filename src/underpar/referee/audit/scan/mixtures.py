@@ -15,7 +15,7 @@ _LOG_P = re.compile(r"log_?p|nll|logprob|log_prob|lp$|p_tok|tok_p|p_token", re.I
 
 def scan_mixtures(reading: Reading) -> Iterator[Suspicion]:
     """Constructs through which a realised token gets more than its share."""
-    for node in reading.nodes:
+    for node in reading.source.of(ast.Assign, ast.Call, ast.BinOp):
         if isinstance(node, ast.Assign):
             yield from _key_of_target(reading, node)
             yield from _gate_of_target(reading, node)

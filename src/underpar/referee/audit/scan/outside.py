@@ -10,8 +10,8 @@ from underpar.referee.audit.scan.reading import Reading, Suspicion, called, dott
 
 _RUNS = {"os.system", "os.popen", "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
          "subprocess.Popen", "pty.spawn"}  # fmt: skip
-_ASKS = re.compile(r"nvidia-smi|hostname|git|uname|lscpu|pip freeze|which")
-"""Programs that only report."""
+_ASKS = re.compile(r"nvidia-smi|hostname|git|uname|lscpu|pip freeze|which|pyminify")
+"""Programs that only report, or that only measure the code."""
 _FETCHES = re.compile(r"^(?:urllib|requests|httpx|aiohttp|socket|huggingface_hub|wget|boto3|ftplib|paramiko)(?:$|\.)")
 _HUB = {
     "hf_hub_download",
@@ -29,7 +29,7 @@ _MIB = float(16 << 20)
 
 def scan_outside(reading: Reading) -> Iterator[Suspicion]:
     """What a script reaches for, and how it reads its limits."""
-    for node in reading.nodes:
+    for node in reading.source.of(ast.Import, ast.ImportFrom, ast.Call, ast.Assign, ast.Compare):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _imports(node)
         elif isinstance(node, ast.Call):
@@ -91,8 +91,9 @@ def _mebibytes(node: ast.Compare) -> Iterator[Suspicion]:
 
 def _words(reading: Reading) -> Iterator[tuple[str, int]]:
     """Names and short strings with their lines."""
-    for node in reading.nodes:
-        if isinstance(node, ast.Name | ast.Attribute):
-            yield (node.id if isinstance(node, ast.Name) else node.attr), node.lineno
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 60:
+    source = reading.source
+    yield from ((node.id, node.lineno) for node in source.of(ast.Name))
+    yield from ((node.attr, node.lineno) for node in source.of(ast.Attribute))
+    for node in source.of(ast.Constant):
+        if isinstance(node.value, str) and len(node.value) < 60:
             yield node.value, node.lineno

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from underpar.referee.audit.source import Source
+from underpar.referee.audit.syntax import all_nodes
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = (ast.For, ast.While, ast.AsyncFor)
@@ -69,7 +70,7 @@ def dotted(node: ast.AST) -> str:
 def names(node: ast.AST) -> set[str]:
     """Every variable and attribute name in a subtree."""
     found: set[str] = set()
-    for inner in ast.walk(node):
+    for inner in all_nodes(node):
         if isinstance(inner, ast.Name):
             found.add(inner.id)
         elif isinstance(inner, ast.Attribute):
@@ -155,7 +156,7 @@ class Reading:
 
     def walk(self, node: ast.AST) -> list[ast.AST]:
         """All nodes of a subtree. Raises TooLong when scanners have asked for too many."""
-        found = list(ast.walk(node))
+        found = all_nodes(node)
         self._visit(len(found))
         return found
 
@@ -171,11 +172,11 @@ class Reading:
 
     @cached_property
     def functions(self) -> list[Function]:
-        return [n for n in self.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        return list(self.source.of(ast.FunctionDef, ast.AsyncFunctionDef))
 
     @cached_property
     def calls(self) -> list[ast.Call]:
-        return [n for n in self.nodes if isinstance(n, ast.Call)]
+        return list(self.source.of(ast.Call))
 
     @cached_property
     def own_statements(self) -> dict[Function, list[ast.AST]]:
@@ -234,13 +235,12 @@ class Reading:
                 target = by_name.get(called(call))
                 if target is not None:
                     held[target] |= self._received(call, target, held[self.function_of(call)])
-            for node in self.nodes:
-                if isinstance(node, ast.Assign | ast.For):
-                    value = node.value if isinstance(node, ast.Assign) else node.iter
-                    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                    own = held[self.function_of(node)]
-                    if self.is_held_out(value, own) and not _is_result(value):
-                        own |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            for node in self.source.of(ast.Assign, ast.For):
+                value = node.value if isinstance(node, ast.Assign) else node.iter
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                own = held[self.function_of(node)]
+                if self.is_held_out(value, own) and not _is_result(value):
+                    own |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
         return held
 
     def _received(self, call: ast.Call, target: Function, own: set[str]) -> set[str]:

@@ -27,16 +27,12 @@ def executed_siblings(source: Source, sources: Sequence[Source], inventory: Inve
 
 def _named(source: Source) -> Iterator[str]:
     """File names in imports and in string constants (docstrings aside)."""
-    prose: set[int] = set()
-    for node in source.nodes:  # parents come before children
-        kind = type(node)
-        if kind is ast.Expr:
-            prose.add(id(node.value))  # type: ignore[attr-defined]
-        elif kind is ast.Constant:
-            value = node.value  # type: ignore[attr-defined]
-            if isinstance(value, str) and id(node) not in prose and len(value) < 200:
-                yield value.rpartition("/")[2]
-        elif isinstance(node, ast.Import):
-            yield from (f"{alias.name.partition('.')[0]}.py" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield f"{node.module.partition('.')[0]}.py"
+    prose = {id(node.value) for node in source.of(ast.Expr)}
+    for node in source.of(ast.Constant):
+        if isinstance(node.value, str) and id(node) not in prose and len(node.value) < 200:
+            yield node.value.rpartition("/")[2]
+    for imported in source.of(ast.Import):
+        yield from (f"{alias.name.partition('.')[0]}.py" for alias in imported.names)
+    for imported_from in source.of(ast.ImportFrom):
+        if imported_from.module:
+            yield f"{imported_from.module.partition('.')[0]}.py"

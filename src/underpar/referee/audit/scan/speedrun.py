@@ -14,7 +14,7 @@ _OWN = re.compile(r"^torch(?:$|\.)|^__future__$")
 
 def scan_speedrun(reading: Reading, *, medium: bool, steps: bool) -> Iterator[Suspicion]:
     """Compiler settings, and on the optimiser track imported optimisers. `medium` allows coordinate descent tuning."""
-    for node in reading.nodes:
+    for node in reading.source.of(ast.Assign, ast.Call, ast.Import, ast.ImportFrom):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 name = dotted(target)

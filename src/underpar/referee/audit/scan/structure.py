@@ -52,8 +52,8 @@ def _all_but_last(node: ast.AST) -> bool:
 def _dead_settings(reading: Reading) -> Iterator[Suspicion]:
     """Fields of a class of settings that are assigned and never read."""
     fields: dict[str, int] = {}
-    for node in reading.nodes:
-        if isinstance(node, ast.ClassDef) and _SETTINGS.search(node.name):
+    for node in reading.source.of(ast.ClassDef):
+        if _SETTINGS.search(node.name):
             for statement in node.body:
                 targets = statement.targets if isinstance(statement, ast.Assign) else []
                 targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
@@ -62,9 +62,9 @@ def _dead_settings(reading: Reading) -> Iterator[Suspicion]:
                 }
     if not fields:
         return
-    read = {n.attr for n in reading.nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
-    read |= {n.id for n in reading.nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    read |= {n.value for n in reading.nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    read = {n.attr for n in reading.source.of(ast.Attribute) if isinstance(n.ctx, ast.Load)}
+    read |= {n.id for n in reading.source.of(ast.Name) if isinstance(n.ctx, ast.Load)}
+    read |= {n.value for n in reading.source.of(ast.Constant) if isinstance(n.value, str)}
     dead = {name: line for name, line in fields.items() if name not in read}
     if dead:
         first = min(dead.values())
