@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from underpar.kernels import exclusive_gate, linear_softcapped_ce, mlp_act, qk_norm_rope, residual_norm, softcapped_ce
+from underpar.kernels import exclusive_gate, mlp_act, qk_norm_rope, residual_norm, softcapped_ce
 
 EPS = 1.19e-7
 
@@ -70,40 +69,6 @@ def cross_entropy_cases(tokens: int, shapes: Shapes, device: torch.device) -> It
             (logits,),
             (torch.full((rows,), 1 / max(rows, 1), device=device),),
             (size, 3 * size),
-        )
-
-
-def linear_cross_entropy_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
-    from underpar.kernels.linear_softcapped_ce import op
-
-    for vocab_size, softcap in shapes.vocabularies:
-        hidden = torch.randn(tokens, shapes.model_dim, device=device).bfloat16()
-        weight = (5 / shapes.model_dim**0.5 * torch.randn(vocab_size, shapes.model_dim, device=device)).bfloat16()
-        targets = torch.randint(vocab_size, (tokens,), device=device)
-
-        def all_logits(h: Tensor, w: Tensor, targets: Tensor = targets, softcap: float = softcap) -> Tensor:
-            return softcapped_ce.softcapped_cross_entropy(F.linear(h, w), targets, softcap)
-
-        def chunked(operator, rows: int, targets: Tensor = targets, softcap: float = softcap):
-            return lambda h, w: operator(h, w, targets, softcap, rows)[0]
-
-        kernels: dict[str, Callable[..., object]] = {"all logits, two kernels": all_logits}
-        same, general = op.linear_softcapped_ce_same_gradient, op.linear_softcapped_ce
-        for rows in (2048, 4096, 8192, 16384, tokens):
-            kernels[f"same gradient, chunks of {rows}"] = chunked(same, rows)
-        for rows in (4096, 8192):
-            kernels[f"general, chunks of {rows}"] = chunked(general, rows)
-        forward = num_bytes(hidden, weight)
-        product = 2 * tokens * shapes.model_dim * vocab_size
-        yield Case(
-            "linear_softcapped_ce",
-            f"{tokens} x {shapes.model_dim} -> {vocab_size}, cap {softcap:g}",
-            kernels,
-            partial(linear_softcapped_ce.ref.linear_softcapped_cross_entropy, targets=targets, softcap=softcap),
-            (hidden, weight),
-            (torch.full((tokens,), 1 / tokens, device=device),),
-            (forward, 3 * forward),
-            (product, 3 * product),
         )
 
 
@@ -241,5 +206,4 @@ CASES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Case]]] = {
     "qk_norm_rope": norm_rope_cases,
     "mlp_act": mlp_cases,
     "softcapped_ce": cross_entropy_cases,
-    "linear_softcapped_ce": linear_cross_entropy_cases,
 }

@@ -144,25 +144,10 @@ def cross_entropy_tiles(tokens: int, shapes: Shapes, device: torch.device) -> It
             yield Launch("softcapped_ce", label, "backward", named(tile), call, 2 * size)
 
 
-def linear_cross_entropy_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Launch]:
-    from underpar.kernels.linear_softcapped_ce import triton as kernels
-
-    for vocab_size, softcap in shapes.vocabularies:
-        logits = 5 * bf16(tokens, vocab_size, device=device)
-        targets = torch.randint(vocab_size, (tokens,), device=device)
-        losses = torch.empty(tokens, device=device)
-        label, size = f"{tokens} x {vocab_size}, cap {softcap:g}", num_bytes(logits)
-        for warps in (4, 8, 16, 32):
-            tile = kernels.tile_of_one_pass(vocab_size) | {"num_warps": warps}
-            call = partial(kernels.replace_by_gradient, logits, targets, losses, softcap, tile)
-            yield Launch("linear_softcapped_ce", label, "loss and gradient", named(tile), call, 2 * size)
-
-
 TILES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Launch]]] = {
     "exclusive_gate": exclusive_gate_tiles,
     "residual_norm": residual_norm_tiles,
     "qk_norm_rope": norm_rope_tiles,
     "mlp_act": mlp_tiles,
     "softcapped_ce": cross_entropy_tiles,
-    "linear_softcapped_ce": linear_cross_entropy_tiles,
 }

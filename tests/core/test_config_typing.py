@@ -246,3 +246,22 @@ def test_two_modules_cannot_register_one_name() -> None:
     impostor = type("Square", (Shape,), {"__module__": "elsewhere", "__annotations__": {"side": float}, "side": 1.0})
     with pytest.raises(TypeError, match="two config classes are called Square"):
         config(impostor)
+
+
+@config
+class Inner(Config):
+    lr: float = 0.1
+
+
+@config
+class TwoInners(Config):
+    first: Inner = field(default_factory=Inner)
+    second: Inner = field(default_factory=Inner)
+
+
+def test_one_config_in_two_places_is_refused() -> None:
+    """A track that scales every learning rate once would scale a shared one twice."""
+    shared = Inner(lr=0.2)
+    with pytest.raises(ConfigError, match="second and first are one object"):
+        TwoInners(first=shared, second=shared).frozen()
+    assert TwoInners(first=Inner(lr=0.2), second=Inner(lr=0.2)).frozen().second.lr == 0.2

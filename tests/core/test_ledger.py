@@ -61,15 +61,6 @@ def test_reads_of_another_tree_and_outside_the_block_are_not_noted() -> None:
     assert "__getattribute__" not in Config.__dict__
 
 
-def test_an_object_in_two_places_is_read_in_both() -> None:
-    leaf = LedgerLeaf()
-    root = LedgerRoot(leaf=leaf, other=leaf).frozen()
-    ledger = ReadLedger(root)
-    with ledger.recording():
-        assert root.leaf.rate == 0.5
-    assert ledger.reads == {"leaf", "leaf.rate", "other.rate"}
-
-
 def test_recordings_nest_and_end_with_an_exception() -> None:
     one, two = LedgerRoot().frozen(), LedgerRoot().frozen()
     outer, inner = ReadLedger(one), ReadLedger(two)

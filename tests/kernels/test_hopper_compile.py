@@ -80,17 +80,6 @@ def test_cross_entropy(vocab_size: int, softcap: float) -> None:
     assert "st.global.v4.b32" in backward
 
 
-@pytest.mark.parametrize("vocab_size", [1024, 8192])
-def test_loss_and_gradient(vocab_size: int) -> None:
-    from underpar.kernels.linear_softcapped_ce import triton as kernels
-
-    types = {"logits_ptr": "*bf16", "targets_ptr": "*i64", "losses_ptr": "*fp32", "num_rows": "i32"}
-    constants = {"VOCAB": vocab_size, "SOFTCAP": 30.0, "BOUNDED": True, "FAST": True}
-    ptx, _ = compiled(kernels._loss_and_gradient_kernel, types, constants, kernels.tile_of_one_pass(vocab_size))
-    assert "ld.global.v4.b32" in ptx
-    assert "st.global.v4.b32" in ptx
-
-
 @pytest.mark.parametrize("slope", [0.0, 0.5])
 def test_mlp(slope: float) -> None:
     from underpar.kernels.mlp_act import triton as kernels

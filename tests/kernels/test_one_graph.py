@@ -8,7 +8,6 @@ from torch import Tensor
 
 from underpar.kernels import dispatch
 from underpar.kernels.exclusive_gate import exclusive_gate
-from underpar.kernels.linear_softcapped_ce import linear_softcapped_cross_entropy
 from underpar.kernels.mlp_act import mlp_act
 from underpar.kernels.qk_norm_rope import qk_norm_rope, qkv_norm_rope
 from underpar.kernels.residual_norm import residual_mix_norm, residual_norm
@@ -20,10 +19,6 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], list[tuple[int, ...]]]] = {
     "exclusive_gate": (
         lambda y, v, logits: exclusive_gate(y, v, logits, factor=2.0),
         [(1, 5, 4, 8), (1, 5, 2, 8), (1, 5, 4)],
-    ),
-    "linear_softcapped_cross_entropy": (
-        lambda h, w: linear_softcapped_cross_entropy(h, w, torch.arange(6), 30.0, same_gradient=True),
-        [(6, 8), (9, 8)],
     ),
     "mlp_act": (lambda x, up, down: mlp_act(x, up, down, 0.5), [(2, 3, 8), (16, 8), (8, 16)]),
     "qk_norm_rope": (

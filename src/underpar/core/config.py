@@ -254,14 +254,19 @@ def _wrong_type(value: Any, kind: Any, path: str) -> ConfigError:
     return ConfigError(f"{path} = {got}: expected {_expected(kind)}{near}")
 
 
-def _validate(node: Config, path: str) -> None:
+def _validate(node: Config, path: str, owners: dict[int, str] | None = None) -> None:
+    """Coerce every field and run every check, children first. A config may stand in one place only."""
+    owners = {} if owners is None else owners
     for name, kind in field_types(type(node)).items():
         here = f"{path}.{name}" if path else name
         value = coerce(_peek(node, name), kind, here)
         object.__setattr__(node, name, value)
         for index, child in enumerate(value if isinstance(value, tuple) else (value,)):
             if isinstance(child, Config):
-                _validate(child, f"{here}[{index}]" if isinstance(value, tuple) else here)
+                place = f"{here}[{index}]" if isinstance(value, tuple) else here
+                if (other := owners.setdefault(id(child), place)) != place:
+                    raise ConfigError(f"{place} and {other} are one object, and a change to one changes both; copy it")
+                _validate(child, place, owners)
     try:
         node.check()
     except ConfigError as problem:

@@ -209,6 +209,7 @@ def pr1855(r: Recipe) -> None:
     """
     r.schedule.learning_rate.fraction = 0.85
     r.optim.embedding = Adam(lr=0.03, beta2=0.99, weight_decay=0.085)
-    r.optim.gain = r.optim.gate = Adam(lr=0.02, beta2=0.99, weight_decay=0.02)
+    r.optim.gain = Adam(lr=0.02, beta2=0.99, weight_decay=0.02)
+    r.optim.gate = Adam(lr=0.02, beta2=0.99, weight_decay=0.02)
     r.model.attention.gate = SparseGate(width=12, scale=0.5)
     r.pack.quantiser = six_bit_matrices(embedding_sigmas=14.0)
