@@ -1,14 +1,20 @@
 """Bytes and seconds of every coder on the quantised tensors of one artifact, or of synthetic ones at the shapes of the golf
 models (36 M), beside two entropies of the codes: order 0 of each tensor, and order 0 of rows of one scale.
 
-python benchmarks/coding.py runs/quickstart/seed1337/artifact.upar
+--published adds the containers of golf PRs #1736 and #1855, the latter with Brotli and, where it is installed, with lrzip.
+
+python benchmarks/coding.py runs/quickstart/seed1337/artifact.upar --published
 python benchmarks/coding.py --synthetic --out benchmarks/results/coding_synthetic.json
 """
 
 import argparse
 import math
+import shutil
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -16,8 +22,9 @@ import torch
 from underpar.compress.codecs import Brotli, Codec, Mixing, Xz, Zlib, Zstd
 from underpar.compress.container import read_artifact
 from underpar.compress.encoded import Encoded
+from underpar.compress.published import pack_groups, shuffle
 from underpar.compress.quantise import IntRows, RoundToNearest, SdClip, quantise
-from underpar.compress.writer import build_artifact
+from underpar.compress.writer import build_artifact, raw_bytes
 from underpar.core.roles import Role
 from underpar.lab.files import write_json
 
@@ -70,11 +77,43 @@ def order0_bytes(encoded: list[Encoded], steps_per_octave: int = 0) -> float:
     return bits / 8
 
 
+def lrzip(data: bytes) -> bytes:
+    """ZPAQ through the program lrzip, as in golf PR #1855."""
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder) / "data", Path(folder) / "coded"
+        source.write_bytes(data)
+        subprocess.run(
+            ["lrzip", "-q", "-z", "-L", "9", "-o", str(target), str(source)], check=True, capture_output=True
+        )
+        return target.read_bytes()
+
+
+def published(encoded: list[Encoded]) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Label and size of the published containers of the same parts; tables of names are left out of both."""
+    parts = [(item, name, part) for item in encoded for name, part in item.parts.items()]
+    whole = b"".join(raw_bytes(part) for _, _, part in parts)
+    rest = brotli(b"".join(raw_bytes(part) for _, name, part in parts if name != "codes"))
+    groups: dict[str, list[np.ndarray]] = {}
+    for item, name, part in parts:
+        if name == "codes":
+            kind = item.name.removesuffix(".weight").split(".")[-1]
+            groups.setdefault(kind, []).append(part.reshape(part.shape[0], -1).numpy())
+    yield "shuffled, brotli", lambda: len(brotli(shuffle(whole)))
+    coders = {"groups, brotli": brotli} | ({"groups, lrzip": lrzip} if shutil.which("lrzip") else {})
+    for label, coder in coders.items():
+        yield label, lambda coder=coder: len(pack_groups(groups, {"embedding", "q", "up"}, coder, rest))
+
+
+def brotli(data: bytes) -> bytes:
+    return Brotli().encode(data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", type=Path, nargs="?")
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--codecs", nargs="+", choices=CODECS, default=["mixing", "brotli"])
+    parser.add_argument("--published", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if (args.artifact is None) is not args.synthetic:
@@ -87,7 +126,7 @@ def main() -> None:
     params = sum(item.numel for item in encoded)
     order0, by_row = order0_bytes(encoded), order0_bytes(encoded, steps_per_octave=4)
     print(f"{params:,} parameters; order 0 {math.ceil(order0):,} bytes, by scale of rows {math.ceil(by_row):,}")
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for name in args.codecs:
         began = time.perf_counter()
         data, info = build_artifact({}, encoded, CODECS[name])
@@ -102,8 +141,13 @@ def main() -> None:
             "pack_seconds": round(packed - began, 2),
             "unpack_seconds": round(unpacked - packed, 2),
         }
-        print(f"{name:8} {info.container_bytes:12,} bytes, {info.container_bytes / order0 - 1:+.2%} of order 0, "
+        print(f"{name:16} {info.container_bytes:12,} bytes, {info.container_bytes / order0 - 1:+.2%} of order 0, "
               f"packed in {packed - began:.1f} s, unpacked in {unpacked - packed:.1f} s", flush=True)  # fmt: skip
+    for label, size in published(encoded) if args.published else ():
+        began = time.perf_counter()
+        rows[label] = {"bytes": size(), "pack_seconds": round(time.perf_counter() - began, 2)}
+        print(f"{label:16} {rows[label]['bytes']:12,} bytes, {rows[label]['bytes'] / order0 - 1:+.2%} of order 0, "
+              f"packed in {rows[label]['pack_seconds']:.1f} s", flush=True)  # fmt: skip
     if args.out:
         result = {"params": params, "order0_bytes": round(order0), "order0_by_row_scale_bytes": round(by_row)}
         write_json(args.out, result | {"codecs": rows})
