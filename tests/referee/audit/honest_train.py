@@ -116,6 +116,8 @@ def main():
     code = Path(__file__).read_text(encoding="utf-8")
     print(code)
     print("=" * 100)
+    total_bytes = os.path.getsize("final_model.ptz") + len(code.encode("utf-8"))
+    assert total_bytes <= 16_000_000
     torch.manual_seed(args.seed)
     print(f"seed:{args.seed}")
     tokenizer = spm.SentencePieceProcessor(model_file=args.tokenizer_path)

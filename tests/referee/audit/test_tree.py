@@ -81,6 +81,8 @@ def test_board_is_ranked_and_tested(tree: Path) -> None:
     better, hardly = by_name["better"].significance, by_name["hardly"].significance
     assert by_name["first"].significance is None
     assert better is not None
+    command = str(by_name["better"].verdict.subject["command"])
+    assert command == f"underpar audit {by_name['better'].folder} --against {by_name['first'].folder}"
     assert better.predecessor.endswith("first")  # the heavy one is invalid and does not count
     assert better.difference == pytest.approx(-0.004, abs=1e-8)
     assert [rule.passed for rule in better.rules] == [False, True]
@@ -94,7 +96,7 @@ def test_every_reading_of_the_bar_is_printed(tree: Path) -> None:
     found = next(r for r in board.reports if r.name == "better").significance
     assert found is not None
     assert [(r.name, round(r.bar_bpb, 5)) for r in found.readings] == [
-        ("0.005 nats a token", 0.00228), ("0.005 nats a byte", 0.00721), ("0.005 bpb", 0.005),
+        ("0.005 nats a token", 0.00228), ("0.005 nats a byte", 0.00721), ("0.005 bpb, or bpb taken for nats", 0.005),
     ]  # fmt: skip
     # against mean(old) - bar with the old mean taken as exact, and Welch with the bar as a shift
     assert found.readings[0].p_one_sample == pytest.approx(0.0253, abs=5e-4)

@@ -49,12 +49,10 @@ class Clock:
 class Block:
     """One run in a log. (value, line) pairs where a finding has to point at the line."""
 
-    first_line: int = 1
     seeds: list[tuple[int, int]] = field(default_factory=list)
     val_tokens: list[tuple[int, int]] = field(default_factory=list)
     documents: tuple[int, int] | None = None
     train_shards: tuple[int, int] | None = None
-    dataset: tuple[str, int] | None = None
     batch_tokens: int | None = None
     params: int | None = None
     world_size: int | None = None
@@ -66,7 +64,6 @@ class Block:
     models: list[Size] = field(default_factory=list)
     codes: list[Size] = field(default_factory=list)
     reserve_seconds: Printed | None = None
-    effective_seconds: float | None = None
     calibration: list[Clock] = field(default_factory=list)
     self_generated: bool = False
     total_eval: Printed | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from underpar.referee.audit.check_sizes import check_sizes
 from underpar.referee.audit.check_source import check_source
 from underpar.referee.audit.check_speedrun import check_speedrun
 from underpar.referee.audit.check_stats import check_stats
-from underpar.referee.audit.outcome import Found, Note
+from underpar.referee.audit.outcome import Check, Found, Note
 from underpar.referee.audit.record import Record, read_record
 from underpar.referee.audit.report import Interval, Report
 from underpar.referee.audit.significance import RecordRule, against, control_rule, steps_rule, target_rule
@@ -48,7 +49,18 @@ QUESTIONS: tuple[Question, ...] = (
 )
 
 
-def audit_folder(root: Path, *, track: Track | None = None, command: str = "") -> Report:
+CHECK_IDS: tuple[str, ...] = tuple(
+    sorted(
+        check.id
+        for question in QUESTIONS
+        for check in vars(sys.modules[question.__module__]).values()
+        if isinstance(check, Check)
+    )
+)
+"""Ids of all checks; suspicions have ids of their own, scan.V01 to scan.V28."""
+
+
+def audit_folder(root: Path, *, track: Track | None = None) -> Report:
     """Audit a record folder of either game. Nothing in it is executed or followed.
 
     Raises RecordError when `root` is no folder that can be listed.
@@ -65,9 +77,7 @@ def audit_folder(root: Path, *, track: Track | None = None, command: str = "") -
         is_speedrun=record.is_speedrun,
         date=_date(record),
         author=record.claims.text("author", "github_id") if record.claims else "",
-        verdict=Verdict(
-            checks, subject={"folder": str(root), "command": command or f"underpar audit {shlex.quote(str(root))}"}
-        ),
+        verdict=Verdict(checks, subject={"folder": str(root), "command": _command(root, track)}),
         notes=notes,
         score=_interval(record),
         stated=record.claims.bpb.value if record.claims and record.claims.bpb else None,
@@ -93,8 +103,9 @@ def _entry_rules(record: Record) -> Iterator[RecordRule]:
         )
 
 
-def _command(root: Path) -> str:
-    return f"underpar audit {shlex.quote(str(root))}"
+def _command(root: Path, track: Track | None) -> str:
+    """The command line that repeats an audit."""
+    return shlex.join(["underpar", "audit", str(root), *(["--track", track.name] if track else [])])
 
 
 def compare(report: Report, predecessor: Report) -> Report:
@@ -110,11 +121,18 @@ def compare(report: Report, predecessor: Report) -> Report:
             list(new.values.values()), max(report.steps), list(old.values.values()), max(predecessor.steps),
             predecessor.folder,
         )  # fmt: skip
-        return replace(report, rules=(*report.rules, rule))
+        return replace(_told_against(report, predecessor), rules=(*report.rules, rule))
     if report.is_speedrun:
         return report
     found = against(_keyed(new), _keyed(old), bytes_per_token=report.bytes_per_token, predecessor=predecessor.folder)
-    return replace(report, significance=found, rules=found.rules)
+    return replace(_told_against(report, predecessor), significance=found, rules=found.rules)
+
+
+def _told_against(report: Report, predecessor: Report) -> Report:
+    """The report with the command line that also repeats the comparison."""
+    subject = dict(report.verdict.subject)
+    subject["command"] = f"{subject['command']} --against {shlex.quote(predecessor.folder)}"
+    return replace(report, verdict=replace(report.verdict, subject=subject))
 
 
 def _keyed(score: Interval) -> dict[int, float]:

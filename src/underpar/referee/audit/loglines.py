@@ -132,11 +132,6 @@ def _train_shards(block: Block, match: re.Match[str], line: int, where: str) -> 
     block.train_shards = (int(match[1]), line)
 
 
-@_on(r"  datasets_dir:\s*(\S+)\s*$")
-def _dataset(block: Block, match: re.Match[str], line: int, where: str) -> None:
-    block.dataset = (match[1][:300], line)
-
-
 @_on(rf"train_batch_tokens:{_I}\b(?:.*?\bmax_wallclock_seconds:{_F})?")
 def _batch(block: Block, match: re.Match[str], line: int, where: str) -> None:
     block.batch_tokens = int(match[1])
@@ -196,12 +191,11 @@ def _budget(block: Block, match: re.Match[str], line: int, where: str) -> None:
     block.totals.append(Size("budget", int(match[1]), line))
 
 
-@_on(rf"gptq:reserving\s+{_F}(ms|s)\b(?:.*?effective=\s*{_F}ms)?")
+@_on(rf"gptq:reserving\s+{_F}(ms|s)\b")
 def _reserve(block: Block, match: re.Match[str], line: int, where: str) -> None:
     seconds = printed(match[1], where)
     if seconds:
         block.reserve_seconds = Printed(seconds.value * _SECONDS[match[2]], seconds.unit * _SECONDS[match[2]], where)
-    block.effective_seconds = float(match[3]) / 1000 if match[3] else None
 
 
 @_on(rf"GPTQ:collected\s+{_I}\s+Hessians\s+in\s+{_F}s")

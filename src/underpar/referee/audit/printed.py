@@ -44,8 +44,3 @@ def printed(text: str | Decimal, where: str = "") -> Printed | None:
     if not isinstance(exponent, int) or not number.is_finite() or not -40 <= number.adjusted() <= 30:
         return None
     return Printed(float(number), 10.0 ** min(0, max(-40, exponent)), where)
-
-
-def bare(value: float, where: str = "") -> Printed:
-    """A number that was computed, not printed: as exact as a float."""
-    return Printed(value, abs(value) * 1e-15, where)

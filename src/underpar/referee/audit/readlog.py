@@ -138,7 +138,7 @@ class _Reader:
         if line.rstrip() == RULE and self.capturing:
             self.capturing = False
             self.facts.source = b"\n".join(self.source[:-1]).decode("utf-8", "replace")
-            self.block = Block(self.number + 1)
+            self.block = Block()
             self.facts.blocks[:] = [self.block]
             self.raw_progress, self.gpus = None, set()
 
@@ -188,7 +188,7 @@ class _Reader:
     def _new_block(self) -> None:
         """A log may hold several runs one after another."""
         self._close_progress()
-        self.block = Block(self.number)
+        self.block = Block()
         self.facts.blocks.append(self.block)
 
     def _close_progress(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from underpar.referee.audit.files import printable
 from underpar.referee.audit.outcome import Note, class_of
 from underpar.referee.audit.report import Report
+from underpar.referee.audit.significance import shown_p
 from underpar.referee.render import MARKS, WIDTH
 from underpar.referee.verdict import CheckResult, Ruling
 
@@ -46,6 +47,8 @@ def _lines(report: Report, everything: bool) -> Iterator[str]:
         )
     if report.significance:
         yield from (f"{_INDENT}{reading}" for reading in report.significance.readings)
+        plain, matched = (shown_p(p) for p in (report.significance.p_plain, report.significance.p_paired))
+        yield f"{_INDENT}no bar: Welch p {plain}, paired by seed p {matched}"
     yield ""
     yield f"verdict      {str(report.verdict.ruling).upper()}"
     if report.verdict.ruling is not Ruling.VALID:

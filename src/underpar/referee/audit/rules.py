@@ -27,9 +27,14 @@ TARGET = Rule(
 COMPLETE_LOGS = Rule(
     "S3", Mark.OFFICIAL, "Each run is shown by its own complete log, with the source that it ran.", SPEEDRUN_README
 )
+SAME_MACHINE = Rule(
+    "S4", Mark.OFFICIAL, "A record is faster than the one before when both are timed on one machine.", SPEEDRUN_README
+)
 STEPS = Rule(
     "T2", Mark.OFFICIAL, "(3.28 - mean) x sqrt(n) >= 0.004 over all runs, which stop at the same step.",
     "modded-nanogpt, track 3",
 )  # fmt: skip
-
-AUDIT_RULES: tuple[Rule, ...] = (COUNTED, FIGURES, MEAN, ADMINISTERED, TARGET, COMPLETE_LOGS, STEPS)
+PAIRWISE = Rule(
+    "T5", Mark.OFFICIAL, "(loss saved + 0.0045 per 100 steps saved) / sqrt(1/n1 + 1/n2) >= 0.004 against an older result.",
+    "modded-nanogpt, track 3",
+)  # fmt: skip

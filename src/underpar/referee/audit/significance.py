@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from underpar.referee.audit.rules import ADMINISTERED, PAIRWISE, SAME_MACHINE, STEPS, TARGET
+from underpar.referee.rules import SIGNIFICANT
 from underpar.stats import TTest, bar_readings, format_p, one_sample, paired, welch
 
 BAR_NATS = 0.005
@@ -34,7 +36,8 @@ class Reading:
     p_welch: float | None
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.bar_bpb:.5f} bpb): one-sample p {_p(self.p_one_sample)}, Welch p {_p(self.p_welch)}"
+        tests = f"one-sample p {shown_p(self.p_one_sample)}, Welch p {shown_p(self.p_welch)}"
+        return f"{self.name} ({self.bar_bpb:.5f} bpb): {tests}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def against(
 def _bars(bytes_per_token: float | None) -> list[tuple[str, float]]:
     read = bar_readings(BAR_NATS, bytes_per_token or 1.0)
     rows = [("0.005 nats a token", read.nats_per_token)] if bytes_per_token else []
-    return [*rows, ("0.005 nats a byte", read.nats_per_byte), ("0.005 bpb", read.bits_per_byte)]
+    return [*rows, ("0.005 nats a byte", read.nats_per_byte), ("0.005 bpb, or bpb taken for nats", read.bits_per_byte)]
 
 
 def _reading(name: str, bar: float, new: Sequence[float], old: Sequence[float]) -> Reading:
@@ -107,27 +110,33 @@ def _written(readings: Sequence[Reading], difference: float, n: int) -> RecordRu
     if main.p_one_sample is None:
         beaten = -difference >= main.bar_bpb
         why = f"{n} run{'s' * (n != 1)}, no p-value; the mean is {-difference:.5f} bpb better, the bar is {main.bar_bpb:.5f}"
-        return RecordRule("G10", None if beaten else False, f"as written: {why}")
+        return RecordRule(SIGNIFICANT.id, None if beaten else False, f"as written: {why}")
     passed = main.p_one_sample < WRITTEN_ALPHA
     agree = [r.name for r in readings if r.p_one_sample is not None and (r.p_one_sample < WRITTEN_ALPHA) == passed]
     reading = "under every reading" if len(agree) == len(readings) else f"read as {main.name}"
-    honest = f"; Welch p {_p(main.p_welch)}" if main.p_welch is not None else ""
+    honest = f"; Welch p {shown_p(main.p_welch)}" if main.p_welch is not None else ""
     return RecordRule(
-        "G10",
+        SIGNIFICANT.id,
         passed,
         f"as written (0.005 nats better at p < 0.01): {'met' if passed else 'not met'} {reading}, {-difference:+.5f} bpb, "
-        f"one-sample p {_p(main.p_one_sample)}{honest}",
+        f"one-sample p {shown_p(main.p_one_sample)}{honest}",
     )
 
 
 def _administered(p: float | None, difference: float, n_new: int, n_old: int) -> RecordRule:
     if p is None:
         return RecordRule(
-            "G11", None if difference < 0 else False, f"as administered: {n_new} against {n_old} runs give no p-value"
+            ADMINISTERED.id,
+            None if difference < 0 else False,
+            f"as administered: {n_new} against {n_old} runs give no p-value",
         )
     passed = p < ADMINISTERED_ALPHA
     word = "met" if passed else "not met"
-    return RecordRule("G11", passed, f"as administered (Welch p < 0.25 against the row before): {word}, p {_p(p)}")
+    return RecordRule(
+        ADMINISTERED.id,
+        passed,
+        f"as administered (Welch p < 0.25 against the row before): {word}, p {shown_p(p)}",
+    )
 
 
 def target_rule(losses: Sequence[float], target: float, *, steps: bool) -> list[RecordRule]:
@@ -140,7 +149,7 @@ def target_rule(losses: Sequence[float], target: float, *, steps: bool) -> list[
         margin = (target - mean) * n**0.5
         rules.append(
             RecordRule(
-                "T2", margin >= STEPS_MARGIN - 1e-12,
+                STEPS.id, margin >= STEPS_MARGIN - 1e-12,
                 f"as written: ({target:g} - {mean:.5f}) x sqrt({n}) = {margin:.5f}, needed {STEPS_MARGIN}",
             )
         )  # fmt: skip
@@ -148,11 +157,17 @@ def target_rule(losses: Sequence[float], target: float, *, steps: bool) -> list[
         test = one_sample(losses, target)
         p = f"p {format_p(test.p_value)}" if test.is_defined else "no spread to test"
         rules.append(
-            RecordRule("S2", test.significant, f"as written: mean {mean:.5f} of {n} below {target:g} at p < 0.01: {p}")
+            RecordRule(
+                TARGET.id, test.significant, f"as written: mean {mean:.5f} of {n} below {target:g} at p < 0.01: {p}"
+            )
         )
     else:
-        rules.append(RecordRule("S2", None, f"as written: one run ({mean:.4f}) gives no p-value against {target:g}"))
-    rules.append(RecordRule("S2 mean", mean <= target, f"as the early rows: mean {mean:.5f} of {n}, target {target:g}"))
+        rules.append(
+            RecordRule(TARGET.id, None, f"as written: one run ({mean:.4f}) gives no p-value against {target:g}")
+        )
+    rules.append(
+        RecordRule(f"{TARGET.id} mean", mean <= target, f"as the early rows: mean {mean:.5f} of {n}, target {target:g}")
+    )
     return rules
 
 
@@ -164,7 +179,7 @@ def control_rule(seconds: Sequence[float], control: Sequence[float]) -> list[Rec
     gain = statistics.fmean(control) - statistics.fmean(seconds)
     p = f"p {format_p(test.p_value)}" if test.is_defined else "no spread to test"
     said = f"against {len(control)} control runs in the folder: {gain:+.3f} s saved, Welch {p}"
-    return [RecordRule("S4", test.significant, said)]
+    return [RecordRule(SAME_MACHINE.id, test.significant, said)]
 
 
 def steps_rule(new: Sequence[float], steps: int, old: Sequence[float], old_steps: int, predecessor: str) -> RecordRule:
@@ -172,11 +187,12 @@ def steps_rule(new: Sequence[float], steps: int, old: Sequence[float], old_steps
     worth = statistics.fmean(old) - statistics.fmean(new) + STEP_WORTH * (old_steps - steps) / 100
     margin = worth / (1 / len(new) + 1 / len(old)) ** 0.5
     return RecordRule(
-        "T5", margin >= STEPS_MARGIN - 1e-12,
+        PAIRWISE.id, margin >= STEPS_MARGIN - 1e-12,
         f"against {predecessor}: {old_steps - steps:+,} steps saved are worth {worth:.5f} of loss, scaled {margin:.5f}, "
         f"needed {STEPS_MARGIN}",
     )  # fmt: skip
 
 
-def _p(value: float | None) -> str:
+def shown_p(value: float | None) -> str:
+    """'0.0079', or '-' where there is no test."""
     return "-" if value is None else format_p(value).removeprefix("= ")
