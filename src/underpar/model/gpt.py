@@ -20,10 +20,12 @@ from underpar.model.plan import (
     Run,
     Topology,
     UNet,
+    executions,
     recurrent_layers,
     skip_rows,
     validate_plan,
 )  # fmt: skip
+from underpar.nn.adapters import Adapters, LowRank
 from underpar.nn.attention import Attention
 from underpar.nn.embeddings import Embedding, Head, TiedHead
 from underpar.nn.fake_quantise import FakeQuantiser
@@ -240,6 +242,19 @@ class GPT(Module):
     def distinct_phases(self, phases: Iterable[Phase]) -> tuple[Phase, ...]:
         """Those of `phases` that differ to this model, in order: each compiles to a graph of its own."""
         return tuple(dict.fromkeys(map(self.effective_phase, phases)))
+
+    def adapters(self, chosen: LowRank, documents: int) -> Adapters:
+        """Fresh adapters for a batch of `documents` rows, on the device of the model; pass them as `visitor`."""
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        width, hidden, kv_dim = self.config.model_dim, block.mlp.up.weight.shape[0], block.attention.k.weight.shape[0]
+        whole = (width, width)
+        sizes = {
+            "q": whole, "k": (width, kv_dim), "v": (width, kv_dim), "out": whole, "attention": whole, "mlp": whole,
+            "up": (width, hidden), "down": (hidden, width),
+        }  # fmt: skip
+        made = Adapters(chosen, sizes, executions(self.plan), (width, self.config.vocab_size), documents)
+        return made.to(self.embedding.weight.device)
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
