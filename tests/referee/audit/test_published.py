@@ -251,3 +251,79 @@ def test_a_headline_in_the_readme_of_another_version(audit: Audit) -> None:
     files = forge.late_folder()
     forge.change(files, "README.md", "1.06549", "1.06421")
     assert [note.id for note in audit(files).notes] == ["readme.score"]
+
+
+def test_a_record_whose_headline_is_the_mean_of_its_logs(audit: Audit) -> None:
+    """#1060: a flat submission with the mean of three logs, the size of one of them, and fourteen seconds in reserve."""
+    figures = {
+        1337: (6704, 586_081, 15_875_980, (1.91705823, 1.13538987), (1.87733676, 1.11186751)),
+        42: (6699, 586_116, 15_879_956, (1.91858801, 1.13629589), (1.87903063, 1.11287073)),
+        2025: (6700, 586_183, 15_886_564, (1.91761778, 1.13572126), (1.87779900, 1.11214128)),
+    }
+    extra = [
+        "gptq:reserving 14000ms from training budget, effective=586000ms",
+        "gptq:calibrating with 64 batches (training data)...", "gptq:calibrated 66 layers in 6.7s",
+    ]  # fmt: skip
+    files: forge.Files = {
+        "submission.json": forge.dump({"val_bpb": 1.1123, "bytes_total": 15_991_086, "date": "2026-03-29"}),
+        "README.md": b"# Record (val_bpb 1.1123)\n\n**val_bpb: 1.1123** (3-seed mean, std 0.0005)\n",
+        "train_gpt.py": b"#" * 111_129 + b"\n",
+    }
+    for seed, (steps, stop, model, flat, sliding) in figures.items():
+        files[f"train_seed{seed}.log"] = middle_log(
+            seed, steps=steps, stop_ms=stop, code=111_130, model=model, flat=flat, sliding=sliding, codec="int6+lzma",
+            total=20_000, extra=extra,
+        ).encode()  # fmt: skip
+    report = audit(files, name="2026-03-29_Loader")
+    assert report.verdict.ruling is Ruling.VALID, report.verdict.reason
+    assert report.notes == ()
+    assert report.score is not None
+    assert report.score.mean == pytest.approx(1.11229317, abs=1e-8)
+    held = {check.id: check.statement for check in report.verdict.checks}
+    assert "mean over 3 logs" in held["score.logged"]
+    assert "15,997,694 bytes (train_seed2025.log" in held["size.cap"]
+    assert "592.9 s, calibration included" in held["clock.calibration"]
+
+
+AURORA = {
+    1: (3.27943, 3.27786, 3.27712), 2: (3.28162, 3.28008, 3.27935), 3: (3.28003, 3.27844, 3.27771),
+    4: (3.28084, 3.27927, 3.27853), 5: (3.28178, 3.28024, 3.27951), 6: (3.28089, 3.27936, 3.27862),
+    7: (3.28077, 3.27928, 3.27855), 8: (3.28085, 3.27934, 3.27861), 9: (3.27929, 3.27777, 3.27704), 10: (3.28069, 3.27911, 3.27837), 11: (3.28018, 3.27863, 3.27791),
+    12: (3.27854, 3.27701, 3.27628), 13: (3.27826, 3.27670, 3.27601), 14: (3.27892, 3.27741, 3.27668),
+    15: (3.28116, 3.27959, 3.27886), 16: (3.28064, 3.27911, 3.27838), 17: (3.27979, 3.27828, 3.27751),
+    18: (3.28090, 3.27935, 3.27863), 19: (3.28274, 3.28119, 3.28046), 20: (3.28041, 3.27888, 3.27815),
+}  # fmt: skip
+"""Losses of twenty runs of the optimiser track's result 'Aurora' at steps 3150, 3175 and 3200."""
+
+
+def aurora_log() -> str:
+    """One log that holds all twenty runs, one after another, with seconds and losses of five digits."""
+    lines = ["import torch", "val_tokens = 20 * 524288", forge.RULE, "Running Python 3.12", forge.RULE]
+    for seed, losses in AURORA.items():
+        lines.append("step:0/3200 val_loss:10.82584 train_time:0.000s step_avg:nanms")
+        rows = [(step, 4.6 - step / 2400, 0.157 * step + seed / 100) for step in range(125, 3150, 125)]
+        rows += [(step, loss, 0.157 * step + seed / 100) for step, loss in zip((3150, 3175, 3200), losses, strict=True)]
+        lines += [f"step:{s}/3200 val_loss:{x:.5f} train_time:{t:.3f}s step_avg:157.13ms" for s, x, t in rows]
+    return "\n".join(lines) + "\n"
+
+
+def test_twenty_runs_in_one_log_stand_at_the_step_that_was_reported(audit: Audit) -> None:
+    files = {"298f02bc.txt": aurora_log().encode(), "README.md": b"# Aurora\n"}
+    report = audit(files, "track_3_optimization/results", name="20260505_aurora")
+    assert report.verdict.ruling is Ruling.VALID, report.verdict.reason
+    assert report.notes == ()
+    assert report.score is not None
+    assert report.score.n == 20
+    assert set(report.steps) == {3175}
+    assert report.date == "2026-05-05"
+    assert report.score.mean == pytest.approx(3.27885, abs=5e-6)
+    assert report.rules[0].passed
+    assert "= 0.00516" in report.rules[0].statement or "= 0.00517" in report.rules[0].statement
+
+
+def test_a_run_that_is_shown_twice_inside_one_log(audit: Audit) -> None:
+    runs = aurora_log().split("step:0/3200")
+    again = "step:0/3200".join([*runs, runs[5]])
+    report = audit({"298f02bc.txt": again.encode(), "README.md": b"#\n"}, "track_3_optimization/results")
+    assert "run 5" in failed(report)["seeds.distinct"]
+    assert "run 21" in failed(report)["seeds.distinct"]

@@ -74,7 +74,7 @@ def _implied(record: Record) -> Iterator[Implied]:
         candidates = [run.score] if run.score else []
         candidates += [s for s in reversed(list(run.log.all_scores())) if s.is_final]
         for score in candidates:
-            tokens = run.log.block.tokens
+            tokens = run.block.tokens
             if score.loss and score.bpb and tokens and score.loss.value > 0 and score.bpb.value > 0:
                 size = implied_bytes(tokens, score.loss.value, score.bpb.value)
                 yield Implied(run.log, score, tokens, size, score.loss.relative + score.bpb.relative)

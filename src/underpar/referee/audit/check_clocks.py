@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from underpar.core.units import format_seconds
 from underpar.referee.audit.outcome import Check, Found, Note, listed, show_line
-from underpar.referee.audit.record import Record, Run
+from underpar.referee.audit.record import Record
+from underpar.referee.audit.runs import Run
 from underpar.referee.rules import CALIBRATION, REPRODUCIBLE, TIME, Mark
 
 TRAIN = Check("clock.train", "training stops at the cap", TIME, "V20")
@@ -41,15 +42,15 @@ def check_clocks(record: Record) -> Iterator[Found]:
 def _train(record: Record, limit: float) -> Found:
     over, seen = [], []
     for run in record.runs:
-        if run.log is None or run.log.block.train_seconds is None:
+        if run.log is None or run.block.train_seconds is None:
             continue
-        seconds = run.log.block.train_seconds
-        steps = run.log.block.steps
+        seconds = run.block.train_seconds
+        steps = run.block.steps
         step = seconds.value / max(1, steps[0]) if steps else 0.0
         seen.append(seconds.value)
         if seconds.value > limit + max(_OVERSHOOT, 2 * step) + seconds.unit:
             over.append(f"{seconds.where}: training stopped at {seconds.value:.3f} s, the cap is {limit:g} s")
-    caps = [(run.log.name, cap) for run in record.runs if run.log and (cap := run.log.block.cap_seconds)]
+    caps = [(run.log.name, cap) for run in record.runs if run.log and (cap := run.block.cap_seconds)]
     if over:
         place = over[0].split(": ")[0]
         return TRAIN.failed(listed(over), see=show_line(str(record.root), place), longest=max(seen))
@@ -66,9 +67,9 @@ def _train(record: Record, limit: float) -> Found:
 def _calibration(record: Record, limit: float) -> Found:
     over, longest, seen = [], 0.0, 0
     for run in record.runs:
-        if run.log is None or run.log.block.self_generated or run.log.block.train_seconds is None:
+        if run.log is None or run.block.self_generated or run.block.train_seconds is None:
             continue
-        block, stop = run.log.block, run.log.block.train_seconds
+        block, stop = run.block, run.block.train_seconds
         spent = sum(clock.seconds for clock in block.calibration)
         if not block.calibration or stop is None:
             continue
@@ -109,7 +110,7 @@ def _eval_clocks(run: Run) -> list[tuple[float, str]]:
     """The pass that the score stands on (under whichever label its time is printed), and a printed total."""
     if run.log is None:
         return []
-    block = run.log.block
+    block = run.block
     clocks = [block.total_eval] if block.total_eval else []
     if run.score is not None and run.score.bpb is not None:
         same = [s for s in block.finals if s.bpb and s.bpb.agrees(run.score.bpb)]
@@ -126,7 +127,7 @@ def _pace(record: Record) -> Found:
     for run in record.runs:
         if run.log is None:
             continue
-        block = run.log.block
+        block = run.block
         steps, seconds, before = block.steps, block.train_seconds, block.last_progress
         if not steps or not seconds or seconds.value <= 0:
             continue

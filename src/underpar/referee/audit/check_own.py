@@ -87,7 +87,7 @@ def _text(record: Record) -> Found:
     wrong, seen = [], 0
     for run in record.runs:
         facts = measured.get(f"verdict_seed{run.seed}.json")
-        tokens = run.log.block.tokens if run.log else None
+        tokens = run.block.tokens
         if not facts or run.score is None or not run.score.loss or not run.score.bpb or not tokens:
             continue
         seen += 1

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from underpar.referee.audit.facts import Score
 from underpar.referee.audit.outcome import Check, Found, Note, listed, show_line
 from underpar.referee.audit.printed import Printed
-from underpar.referee.audit.record import Record, Run
+from underpar.referee.audit.record import Record
 from underpar.referee.audit.rules import FIGURES, MEAN
+from underpar.referee.audit.runs import Run
 from underpar.referee.rules import REPRODUCIBLE, Mark
 
 LOGGED = Check("score.logged", "every stated score is printed by the log it is stated of", REPRODUCIBLE, "V23")
@@ -70,7 +71,7 @@ def _against_itself(run: Run) -> list[tuple[str, str]]:
 
     Later scripts repeat the score of another pass under the oldest exact label; that is not a contradiction.
     """
-    finals = run.log.block.finals if run.log else []
+    finals = run.block.finals
     wrong = []
     for exact in finals:
         rounded = [s for s in finals if s.label and exact.label.replace("_exact", "") == s.label and s is not exact]
@@ -99,14 +100,14 @@ def _against_log(run: Run) -> list[tuple[str, str]]:
 
 def _elsewhere(run: Run, word: str, stated: Printed) -> bool:
     """Whether another final line of the log has the figure: a loss is often stated of another window than the score."""
-    finals = run.log.block.finals if run.log else []
+    finals = run.block.finals
     figures = [s.loss if word == "loss" else s.bpb for s in finals]
     return any(f is not None and stated.agrees(f) for f in figures)
 
 
 def _diagnostic(run: Run, word: str, stated: Printed) -> str:
     """Points out a score that was measured before packing."""
-    scores: list[Score] = [] if run.log is None else [*run.log.block.scores, *run.log.block.periodic]
+    scores: list[Score] = [*run.block.scores, *run.block.periodic]
     for score in scores:
         figure = score.loss if word == "loss" else score.bpb
         if not score.is_final and figure is not None and stated.agrees(figure):
@@ -209,7 +210,7 @@ def _figures(record: Record) -> Iterator[Found]:
     for run in record.runs:
         if run.log is None:
             continue
-        steps, seconds = run.log.block.steps, run.log.block.train_seconds
+        steps, seconds = run.block.steps, run.block.train_seconds
         stated = run.claim.steps if run.claim else None
         if stated is not None and steps is not None:
             seen += 1

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from underpar.referee.audit.facts import LogFacts
+from underpar.referee.audit.facts import Block
 from underpar.referee.audit.outcome import Check, Found, Note, listed, show_line
-from underpar.referee.audit.record import Record, named_seed
+from underpar.referee.audit.record import Record
 from underpar.referee.audit.rules import FIGURES
+from underpar.referee.audit.runs import named_seed
 from underpar.referee.rules import SIGNIFICANT
 
 DISTINCT = Check("seeds.distinct", "every run shown is another run", SIGNIFICANT, "V22")
 PRINTED = Check("seeds.printed", "the seed a log prints is the one it stands for", FIGURES, "V22")
+
+T = TypeVar("T")
 
 
 def check_seeds(record: Record) -> Iterator[Found]:
@@ -42,17 +46,17 @@ def _distinct(record: Record) -> Found:
     if copies:
         names = ", ".join(log.name for log in copies[0])
         return DISTINCT.failed(f"{names} are byte for byte one log, counted {len(copies[0])} times")
-    again = [g for g in _groups(record.logs, _trace) if len(g) > 1]
+    again = [g for g in _groups(record.runs, lambda run: _trace(run.block)) if len(g) > 1]
     if again:
-        names = ", ".join(log.name for log in again[0])
+        names = ", ".join(run.label for run in again[0])
         return DISTINCT.failed(
             f"{names} print the same losses and the same clock to the last digit: one run is shown as {len(again[0])}",
-            logs=[log.name for log in again[0]],
+            runs=[run.label for run in again[0]],
         )
     repeated = _repeated_seed(record)
     if repeated:
         return DISTINCT.failed(repeated)
-    return DISTINCT.passed(f"{len(record.logs)} logs, all different")
+    return DISTINCT.passed(f"{len(record.runs)} runs in {len(record.logs)} logs, all different")
 
 
 def _repeated_seed(record: Record) -> str:
@@ -67,16 +71,17 @@ def _repeated_seed(record: Record) -> str:
     return f"{names} print one seed, {group[0].seed}: {len(printed)} different seeds among {len(record.logs)} runs"
 
 
-def _trace(log: LogFacts) -> tuple[object, ...] | int:
-    """What cannot repeat by chance: all validations with their clocks. Logs with little of it are all different."""
-    rows = [(s.step, str(s.loss), str(s.train_seconds)) for s in log.block.periodic if s.train_seconds]
-    return tuple(rows) if len(rows) >= 3 and len({r[2] for r in rows}) >= 3 else id(log)
+def _trace(block: Block) -> tuple[object, ...] | int:
+    """What cannot repeat by chance: all validations with their clocks. Runs with little of it are all different."""
+    rows = [(s.step, str(s.loss), str(s.train_seconds)) for s in block.periodic if s.train_seconds]
+    return tuple(rows) if len(rows) >= 3 and len({r[2] for r in rows}) >= 3 else id(block)
 
 
-def _groups(logs: list[LogFacts], key: object) -> list[list[LogFacts]]:
-    groups: dict[object, list[LogFacts]] = defaultdict(list)
-    for log in logs:
-        groups[key(log)].append(log)  # type: ignore[operator]
+def _groups(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """Items with equal keys, in order."""
+    groups: dict[object, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
     return list(groups.values())
 
 
@@ -87,7 +92,7 @@ def _printed(record: Record) -> Found:
             continue
         checked += 1
         label = named_seed(run.log)
-        line = run.log.block.seeds[-1][1]
+        line = run.block.seeds[-1][1]
         if label is not None and label not in run.log.seeds:
             wrong.append(
                 (f"{run.log.name}:{line} prints seed {run.log.seed}, the file is named for {label}", run.log, line)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from underpar.core.units import format_bytes
 from underpar.referee.audit.outcome import Check, Found, Note, listed, show_line
-from underpar.referee.audit.record import Record, Run
+from underpar.referee.audit.record import Record
 from underpar.referee.audit.rules import COUNTED, FIGURES
+from underpar.referee.audit.runs import Run
 from underpar.referee.rules import SIZE
 
 CAP = Check("size.cap", "model plus code within the cap, on the largest seed", SIZE, "V19")
@@ -35,7 +36,7 @@ def _totals(record: Record) -> list[tuple[int, str]]:
     """(bytes, where) of every run: what its log prints, else what is stated of it."""
     found = []
     for run in record.runs:
-        size = run.log.block.total_bytes if run.log else None
+        size = run.block.total_bytes
         if size is not None and run.log is not None:
             found.append((size.bytes, f"{run.log.name}:{size.line}"))
         elif run.claim is not None and run.claim.total_bytes is not None:
@@ -67,10 +68,8 @@ def _cap(record: Record, limit: int) -> Found:
 def _stated(record: Record) -> Found:
     """Per seed to the byte; a headline may be the largest, the mean, any run, or the weights alone."""
     wrong = [text for run in record.runs if (text := _seed_size(run, record))]
-    seen = sum(
-        1 for run in record.runs if run.claim and run.claim.total_bytes and run.log and run.log.block.total_bytes
-    )
-    logged = [size.bytes for run in record.runs if run.log and (size := run.log.block.total_bytes)]
+    seen = sum(1 for run in record.runs if run.claim and run.claim.total_bytes and run.log and run.block.total_bytes)
+    logged = [size.bytes for run in record.runs if run.log and (size := run.block.total_bytes)]
     if record.claims and logged:
         for stated in record.claims.totals:
             seen += 1
@@ -86,12 +85,12 @@ def _stated(record: Record) -> Found:
 
 
 def _seed_size(run: Run, record: Record) -> str:
-    size = run.log.block.total_bytes if run.log else None
+    size = run.block.total_bytes
     stated = run.claim.total_bytes if run.claim else None
     if stated is None or size is None or run.log is None:
         return ""
     value = round(stated.value)
-    model = run.log.block.model_bytes
+    model = run.block.model_bytes
     if value == size.bytes or (model and value == model.bytes) or value % _ROUND == 0 or value > size.bytes:
         return ""
     owner = next((r for r in record.runs if r.log and r is not run and _prints(r, value)), None)
@@ -100,7 +99,7 @@ def _seed_size(run: Run, record: Record) -> str:
 
 
 def _prints(run: Run, value: int) -> bool:
-    size = run.log.block.total_bytes if run.log else None
+    size = run.block.total_bytes
     return size is not None and size.bytes == value
 
 

@@ -32,27 +32,27 @@ def check_speedrun(record: Record) -> Iterator[Found]:
 
 
 def _ended(record: Record) -> Found:
-    short = [log.name for log in record.logs if log.block.last_validation is None]
+    short = [log.name for log in record.logs if len(log.finished) < sum(bool(block.periodic) for block in log.blocks)]
     if not short:
-        return ENDED.passed(f"{len(record.logs)} logs are complete")
+        return ENDED.passed(f"{len(record.runs)} runs in {len(record.logs)} logs are complete")
     return ENDED.lacks(f"the end of {listed(short)}", f"{listed(short)}: no validation after the last step", logs=short)
 
 
 def _clock(record: Record) -> Found:
-    for log in record.logs:
+    for run in record.runs:
         before = -1.0
-        for score in log.block.periodic:
-            if score.train_seconds is None:
+        for score in run.block.periodic:
+            if score.train_seconds is None or run.log is None:
                 continue
             now = score.train_seconds.value
             if now < before:
-                place = f"{log.name}:{score.line}"
+                place = f"{run.log.name}:{score.line}"
                 return CLOCK.failed(
                     f"{place}: {now:.3f} s of training at step {score.step}, {before:.3f} s were printed before",
                     see=show_line(str(record.root), place),
                 )
             before = now
-    return CLOCK.passed(f"{len(record.logs)} logs")
+    return CLOCK.passed(f"{len(record.runs)} runs")
 
 
 def _stream(record: Record) -> Iterator[Found]:
@@ -79,9 +79,8 @@ def _val_tokens(log: LogFacts) -> int | None:
 
 
 def _stop(record: Record) -> Found:
-    steps = {log.name: log.block.last_validation.step for log in record.logs if log.block.last_validation}
+    steps = {run.label: run.score.step for run in record.runs if run.score is not None}
     if len(set(steps.values())) > 1:
-        return STOP.failed(
-            f"the runs stop at steps {listed(sorted({str(s) for s in steps.values()}), 5, ', ')}", steps=steps
-        )
-    return STOP.passed(f"{len(steps)} runs stop at step {next(iter(steps.values()), None)}")
+        shown = listed(sorted({str(step) for step in steps.values()}), 5, ", ")
+        return STOP.failed(f"the runs stop at steps {shown}", steps=steps)
+    return STOP.passed(f"{len(steps)} runs stand at step {next(iter(steps.values()), None)}")

@@ -149,6 +149,11 @@ class LogFacts:
         return self.blocks[-1] if self.blocks else Block()
 
     @property
+    def finished(self) -> list[Block]:
+        """The runs of a speedrun log that end with a validation after their last step; a log may hold many."""
+        return [block for block in self.blocks if block.last_validation is not None]
+
+    @property
     def seeds(self) -> list[int]:
         return sorted({seed for block in self.blocks for seed, _ in block.seeds})
 

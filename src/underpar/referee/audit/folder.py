@@ -81,8 +81,8 @@ def audit_folder(root: Path, *, track: Track | None = None) -> Report:
         notes=notes,
         score=_interval(record),
         stated=record.claims.bpb.value if record.claims and record.claims.bpb else None,
-        seconds=tuple(s.value for log in record.logs if (s := log.block.train_seconds)),
-        steps=tuple(done[0] for log in record.logs if (done := log.block.steps)),
+        seconds=tuple(s.value for run in record.runs if (s := run.block.train_seconds)),
+        steps=tuple(_steps(record)),
         counts_steps=record.track.counts_steps,
         largest_bytes=max((t.bytes for log in record.logs if (t := log.block.total_bytes)), default=None),
         bytes_per_token=_bytes_per_token(record),
@@ -96,11 +96,19 @@ def _entry_rules(record: Record) -> Iterator[RecordRule]:
     if record.track.target_nats:
         yield from target_rule(record.values, record.track.target_nats, steps=record.track.counts_steps)
     if not record.track.counts_steps:
-        control = [log for log in record.other_logs if log.block.last_validation]
         yield from control_rule(
-            [s.value for log in record.logs if (s := log.block.train_seconds)],
-            [s.value for log in control if (s := log.block.train_seconds)],
+            [s.value for run in record.runs if (s := run.block.train_seconds)],
+            [s.value for log in record.other_logs for part in log.finished if (s := part.train_seconds)],
         )
+
+
+def _steps(record: Record) -> Iterator[int]:
+    """Steps of the runs; on the optimiser track the step that the result stands on."""
+    for run in record.runs:
+        if record.track.counts_steps and run.score is not None and run.score.step is not None:
+            yield run.score.step
+        elif run.block.steps is not None:
+            yield run.block.steps[0]
 
 
 def _command(root: Path, track: Track | None) -> str:
@@ -160,7 +168,7 @@ def _interval(record: Record) -> Interval | None:
 def _bytes_per_token(record: Record) -> float | None:
     found = []
     for run in record.runs:
-        tokens = run.log.block.tokens if run.log else None
+        tokens = run.block.tokens
         if run.score and run.score.loss and run.score.bpb and tokens and run.score.bpb.value:
             found.append(implied_bytes(tokens, run.score.loss.value, run.score.bpb.value) / tokens)
     return statistics.median(found) if found else None
@@ -170,7 +178,7 @@ def _date(record: Record) -> str:
     """YYYY-MM-DD from submission.json, else from the name of the folder."""
     stated = record.claims.date if record.claims else ""
     for text in (stated, record.root.resolve().name):
-        match = re.search(r"20\d\d-\d\d-\d\d", text)
+        match = re.search(r"(20\d\d)-?([01]\d)-?([0-3]\d)(?!\d)", text)
         if match:
-            return match[0]
+            return "-".join(match.groups())
     return ""

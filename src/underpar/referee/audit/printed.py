@@ -20,7 +20,8 @@ class Printed:
 
     def agrees(self, other: float | Printed) -> bool:
         """Whether both can be the same quantity, each rounded or cut off at its last digit."""
-        slack = self.unit + (other.unit if isinstance(other, Printed) else 0.0)
+        units = sorted((self.unit, other.unit if isinstance(other, Printed) else 0.0))
+        slack = units[1] + 0.5 * units[0]
         return abs(self.value - float(other)) <= slack * (1 + 1e-9) + 1e-14 * abs(self.value)
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from underpar.core.errors import RecordError
-from underpar.referee.audit.facts import Block, LogFacts
+from underpar.referee.audit.facts import Block, LogFacts, Score
 from underpar.referee.audit.files import Item, open_plain
 from underpar.referee.audit.loglines import STARTS, progress, score_line, take_line
 
@@ -171,10 +171,14 @@ class _Reader:
         kept = self.block.periodic if score.step is not None else self.block.scores
         if score.step is not None:
             last = self.block.periodic[-1] if self.block.periodic else None
-            if last is not None and last.step is not None and score.step < last.step and self.block.ended:
+            if last is not None and last.step is not None and score.step < last.step and self._begins_anew(score, last):
                 self._new_block()
                 kept = self.block.periodic
         kept.append(score)
+
+    def _begins_anew(self, score: Score, last: Score) -> bool:
+        """Whether a smaller step is the start of another run."""
+        return self.block.ended or last.step == last.total or score.step == 0
 
     def _take_fact(self, line: bytes) -> None:
         if not self._counted(line):

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from underpar.referee.audit.rules import ADMINISTERED, PAIRWISE, SAME_MACHINE, STEPS, TARGET
+from underpar.referee.audit.stopping import MARGIN
 from underpar.referee.rules import SIGNIFICANT
 from underpar.stats import TTest, bar_readings, format_p, one_sample, paired, welch
 
 BAR_NATS = 0.005
 WRITTEN_ALPHA = 0.01
 ADMINISTERED_ALPHA = 0.25
-STEPS_MARGIN = 0.004
-"""(3.28 - mean) x sqrt(n) of the optimiser track: a z-test with sd 0.0013 at p < 0.001."""
 
 STEP_WORTH = 0.0045
 """Loss that 100 steps are worth near the target."""
@@ -149,8 +148,8 @@ def target_rule(losses: Sequence[float], target: float, *, steps: bool) -> list[
         margin = (target - mean) * n**0.5
         rules.append(
             RecordRule(
-                STEPS.id, margin >= STEPS_MARGIN - 1e-12,
-                f"as written: ({target:g} - {mean:.5f}) x sqrt({n}) = {margin:.5f}, needed {STEPS_MARGIN}",
+                STEPS.id, margin >= MARGIN - 1e-12,
+                f"as written: ({target:g} - {mean:.5f}) x sqrt({n}) = {margin:.5f}, needed {MARGIN}",
             )
         )  # fmt: skip
     elif n > 1:
@@ -187,9 +186,9 @@ def steps_rule(new: Sequence[float], steps: int, old: Sequence[float], old_steps
     worth = statistics.fmean(old) - statistics.fmean(new) + STEP_WORTH * (old_steps - steps) / 100
     margin = worth / (1 / len(new) + 1 / len(old)) ** 0.5
     return RecordRule(
-        PAIRWISE.id, margin >= STEPS_MARGIN - 1e-12,
+        PAIRWISE.id, margin >= MARGIN - 1e-12,
         f"against {predecessor}: {old_steps - steps:+,} steps saved are worth {worth:.5f} of loss, scaled {margin:.5f}, "
-        f"needed {STEPS_MARGIN}",
+        f"needed {MARGIN}",
     )  # fmt: skip
 
 
