@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from underpar.compress.trellis import halves
 from underpar.core.errors import ArtifactError, suggest
 from underpar.core.roles import Role
 
@@ -226,7 +227,7 @@ def grid_steps(exponents: torch.Tensor) -> torch.Tensor:
 
 def _grid_rules(shape: tuple[int, ...], dtype: str) -> dict[str, PartRule]:
     if dtype not in FLOATS or len(shape) != 2:
-        raise ArtifactError(f"method grid stores matrices of floats, not {dtype} of shape {list(shape)}")
+        raise ArtifactError(f"grids store matrices of floats, not {dtype} of shape {list(shape)}")
     return {
         "codes": PartRule(("int8",), (shape,)),
         "row_steps": PartRule(("int8",), (shape[:1],)),
@@ -234,14 +235,23 @@ def _grid_rules(shape: tuple[int, ...], dtype: str) -> dict[str, PartRule]:
     }
 
 
+def _decode_trellis(encoded: Encoded) -> torch.Tensor:
+    """As `_decode_grid`, with half a step more for the codes that the trellis says so of."""
+    return _on_grid(encoded, encoded.parts["codes"].float() + 0.5 * halves(encoded.parts["codes"]))
+
+
 def _decode_grid(encoded: Encoded) -> torch.Tensor:
     """codes * 2^((base + row) / 8) * 2^(column / 8), in fp32, then the recorded dtype."""
+    return _on_grid(encoded, encoded.parts["codes"].float())
+
+
+def _on_grid(encoded: Encoded, values: torch.Tensor) -> torch.Tensor:
     base = encoded.meta.get("base")
     if type(base) is not int or abs(base) > OCTAVE * 64:
         raise ArtifactError(f"tensor {encoded.name!r}: base {base!r} is not an integer within +-{OCTAVE * 64}")
     rows = grid_steps(encoded.parts["row_steps"].long() + base)
     columns = grid_steps(encoded.parts["column_steps"])
-    return (encoded.parts["codes"].float() * rows[:, None] * columns).to(DTYPES[encoded.dtype])
+    return (values * rows[:, None] * columns).to(DTYPES[encoded.dtype])
 
 
 METHODS: dict[str, Method] = {
@@ -249,5 +259,6 @@ METHODS: dict[str, Method] = {
     "scaled": Method(_scaled_rules, _decode_scaled),
     "scaled+lowrank": Method(_lowrank_rules, _decode_lowrank),
     "grid": Method(_grid_rules, _decode_grid),
+    "trellis": Method(_grid_rules, _decode_trellis),
 }
 """Every way of storing a tensor, by the name written in the artifact."""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from underpar.compress.rounding import Nearest, Rounding
 from underpar.core.errors import ArtifactError
+
+NEAREST = Nearest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,13 @@ def without_dead(weights: torch.Tensor, grams: torch.Tensor) -> torch.Tensor:
 
 
 def feed_back(
-    weights: torch.Tensor, factor: torch.Tensor, order: torch.Tensor, steps: torch.Tensor, high: int, block: int = 128
+    weights: torch.Tensor,
+    factor: torch.Tensor,
+    order: torch.Tensor,
+    steps: torch.Tensor,
+    high: int,
+    block: int = 128,
+    rounding: Rounding = NEAREST,
 ) -> torch.Tensor:
     """The codes: columns in their order, each error passed on. weights: (batch, rows, cols), steps: (batch, rows)."""
     count = weights.shape[-1]
@@ -74,9 +83,8 @@ def feed_back(
         errors = torch.empty_like(left[:, :, start:stop])
         for j in range(start, stop):
             column = left[:, :, j]
-            code = (column / steps).round_().clamp_(-high, high)
-            codes[:, :, j] = code.to(torch.int8)
-            error = (column - code * steps) / factor[:, j, j, None]
+            codes[:, :, j], found = rounding.choose(column / steps, high)
+            error = (column - found * steps) / factor[:, j, j, None]
             errors[:, :, j - start] = error
             left[:, :, j:stop] -= error[:, :, None] * factor[:, None, j, j:stop]
         if stop < count:

@@ -9,9 +9,10 @@ from underpar.compress.codecs import Codec
 from underpar.compress.encoded import Encoded
 from underpar.compress.precision import Float16, Gptq, IntRows, Precision
 from underpar.compress.quantise import Hessians, NamedTensors, Quantiser, checked, encode_each, hessian_of
+from underpar.compress.rounding import Rounding, Trellis
 from underpar.compress.waterfill import Prepared, prepare
 from underpar.compress.writer import ArtifactInfo, build_artifact
-from underpar.core.config import NonNegativeFloat, NonNegativeInt, PositiveFloat, config
+from underpar.core.config import NonNegativeFloat, NonNegativeInt, PositiveFloat, config, field
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
 
@@ -32,6 +33,8 @@ class Waterfill(Quantiser):
 
     step: PositiveFloat | None = None
     """The loss, in nats, that the error of one weight may cost is step^2 / 24. None: whatever fills the byte budget."""
+    rounding: Rounding = field(default_factory=Trellis)
+    """`Trellis` takes 3 to 5 % fewer bytes for the same error than `Nearest`, and some seconds."""
     damping: PositiveFloat = 0.01
     gradient_floor: NonNegativeFloat = 0.3
     passthrough_elements: NonNegativeInt = 4_096
@@ -65,7 +68,7 @@ class Filling:
     """Weights prepared for any step."""
 
     def __init__(self, tensors: NamedTensors, quantiser: Waterfill, hessians: Hessians | None) -> None:
-        self.names = list(tensors)
+        self.names, self.rounding = list(tensors), quantiser.rounding
         filled = {name: item for name, item in tensors.items() if quantiser.is_filled(*item)}
         rest = {name: item for name, item in tensors.items() if name not in filled}
         self.rest = {item.name: item for item in encode_each(rest, quantiser, None)}
@@ -92,7 +95,7 @@ class Filling:
 
     def encode(self, step: float) -> list[Encoded]:
         """Every tensor, in the order given."""
-        done = self.rest | {item.name: item for group in self.prepared for item in group.encode(step)}
+        done = self.rest | {item.name: item for group in self.prepared for item in group.encode(step, self.rounding)}
         return [done[name] for name in self.names]
 
     @property

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 
 from underpar.compress.encoded import OCTAVE, Encoded, dtype_name, grid_steps
-from underpar.compress.gptq import Hessian, column_order, feed_back, inverse_factor, without_dead
+from underpar.compress.gptq import NEAREST, Hessian, column_order, feed_back, inverse_factor, without_dead
+from underpar.compress.rounding import Rounding
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
 
@@ -41,21 +42,21 @@ class Prepared:
     column_steps: torch.Tensor
     """(batch, cols) int: exponents, in eighths of an octave."""
 
-    def encode(self, step: float, block: int = 128) -> list[Encoded]:
+    def encode(self, step: float, rounding: Rounding = NEAREST) -> list[Encoded]:
         """The matrices on the grid of `step`."""
         wanted = OCTAVE * (self.row_logs + torch.log2(torch.tensor(step)))
         needed = OCTAVE * torch.log2((self.scaled.abs().amax(2) / LARGEST).clamp_min(2.0**-60))
         exponents = torch.maximum(wanted.round(), needed.ceil())
         base = exponents.median(1, keepdim=True).values
         rows = (exponents - base).clamp(-STEP_RANGE, STEP_RANGE)
-        codes = feed_back(self.scaled, self.factor, self.order, grid_steps(base + rows), HIGH, block)
+        codes = feed_back(self.scaled, self.factor, self.order, grid_steps(base + rows), HIGH, rounding=rounding)
         return [
             Encoded(
                 name,
                 self.roles[i],
                 tuple(codes.shape[1:]),
                 self.dtypes[i],
-                "grid",
+                rounding.method,
                 {
                     "codes": codes[i].cpu(),
                     "row_steps": rows[i].to(torch.int8).cpu(),

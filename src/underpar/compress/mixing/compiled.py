@@ -34,6 +34,7 @@ SQUASH = 0
 STRETCH = SQUASH + 2 * STRETCH_RANGE + 2
 ADAPTATION = STRETCH + 4096
 LOGARITHM = ADAPTATION + (1 << COUNT_BITS)
+TRELLIS = LOGARITHM + (1 << 16)
 """Where the parts of the table `fixed` begin."""
 
 Compiled = Callable[..., Any]
@@ -162,9 +163,9 @@ MEAN_PRIOR, MEAN_MEMORY = 16, 128
 REFERENCES, COEFFICIENT_BITS = 4, 6
 """Earlier rows that a row can be predicted from, and their multiples: two's complement, in sixteenths."""
 
-ABOVE, RECENT_ABOVE, LOG_ABOVE, VARIANCE, OFFSET, REFERRED, WORK = range(7)
+ABOVE, RECENT_ABOVE, LOG_ABOVE, VARIANCE, OFFSET, REFERRED, STATE, WORK = range(8)
 """What is kept of each column: sums of the squares above, scaled by rows; the same lately; its logarithm; the variance
-expected, and then the square found; the mean; the prediction from other rows."""
+expected, and then the square found; the mean; the prediction from other rows; the state of the trellis."""
 
 APART = CLASSES * NODES
 RECENT = APART + WIDE * WIDE * NODES
@@ -208,7 +209,7 @@ def _code_references(registers, data, table, fixed, row, rows, coefficients):
 
 
 @_compile
-def code_matrix(registers, data, codes, table, weights, fixed, work, shift, variance_class, rows, coefficients):
+def code_matrix(registers, data, codes, table, weights, fixed, work, shift, variance_class, phased, rows, coefficients):
     """Code one matrix (rows, cols) of int8, which is read in encoding and written in decoding.
 
     A code is predicted to within 1/16 by its column's mean and multiples of earlier rows; its distance from the
@@ -220,12 +221,14 @@ def code_matrix(registers, data, codes, table, weights, fixed, work, shift, vari
     Args:
         work: (WORK, cols) int64, zero.
         shift: low bits of a distance that are coded apart. variance_class: of the matrix, to begin with.
+        phased: 1 for codes chosen by the trellis, whose values are half a step above them in its odd states.
         rows, coefficients: (rows, REFERENCES) int64, the references; -1 ends a row's; (1, REFERENCES) without any.
-        In decoding these four are found in the stream; `rows` and `coefficients` are as without any.
+        In decoding these five are found in the stream; `rows` and `coefficients` are as without any.
     """
     height, width = codes.shape
     shift = code_plain(registers, data, SHIFT_BITS, shift)
     variance_class = min(CLASSES - 1, code_plain(registers, data, CLASS_BITS, variance_class))
+    phased = code_plain(registers, data, 1, phased)
     refers = code_plain(registers, data, 1, 1 if rows.shape[0] > 1 else 0)
     mean = np.int64(1) << (variance_class // CLASS_STEPS)
     last, total = mean, np.int64(0)
@@ -251,7 +254,8 @@ def code_matrix(registers, data, codes, table, weights, fixed, work, shift, vari
             both = _class(work[LOG_ABOVE, j] + log_left - log_mean)
             apart = _class(work[LOG_ABOVE, j]) // COARSE * WIDE + _class(log_left) // COARSE
             lately = _class(_log(fixed, work[RECENT_ABOVE, j])) // COARSE * WIDE + _class(_log(fixed, recent)) // COARSE
-            guess = min(127 << 4, max(-128 << 4, work[REFERRED, j] + (work[OFFSET, j] >> 8)))
+            half = 8 * (work[STATE, j] & 1)
+            guess = min(127 << 4, max(-128 << 4, work[REFERRED, j] + (work[OFFSET, j] >> 8) - half))
             centre = (guess + 8) >> 4
             fraction = guess - (centre << 4)
             difference = np.int64(codes[i, j]) - centre
@@ -283,12 +287,14 @@ def code_matrix(registers, data, codes, table, weights, fixed, work, shift, vari
                 difference = 0
             codes[i, j] = code = ((centre + difference + 128) & 255) - 128
 
+            if phased:
+                work[STATE, j] = fixed[TRELLIS + 2 * work[STATE, j] + (code & 1)]
             square = min(MAX_VARIANCE, (distance * distance << 6) >> (2 * shift))
             left += min(MAX_VARIANCE, square * mean // work[VARIANCE, j])
             count += 1
             work[RECENT_ABOVE, j] += (square - work[RECENT_ABOVE, j]) >> RECENT_SHIFT
             recent += (square - recent) >> RECENT_SHIFT
-            work[OFFSET, j] += (((code << 4) - work[REFERRED, j] << 8) - work[OFFSET, j]) // memory
+            work[OFFSET, j] += (((code << 4) + half - work[REFERRED, j] << 8) - work[OFFSET, j]) // memory
             work[VARIANCE, j] = square
             row_total += square
         last = min(MAX_VARIANCE, max(1, left // count))

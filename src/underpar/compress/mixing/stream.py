@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from math import ceil, log2
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from underpar.compress.codecs import Piece
 from underpar.compress.mixing import compiled, tables
 from underpar.compress.mixing.references import find_references, no_references
+from underpar.compress.trellis import halves
 
 MAX_WIDTH, FOLD = 1 << 16, 1024
 """A matrix wider than MAX_WIDTH is coded in rows of FOLD, which bounds the memory for its columns."""
@@ -16,6 +18,7 @@ STORED = 255
 """First byte of a stream that is not coded. Otherwise it is the first matrix's class of variance."""
 CODES_PER_BYTE = 1 << 14
 """More than one byte can hold: a decision costs at least -log2(1 - CHANCE_MIN / 65536) bits."""
+TRELLIS_SHIFT = 0.25
 SEAL_BITS = 16
 TYPICAL_DISTANCE = 5
 """Codes with a larger mean magnitude have low bits coded apart."""
@@ -27,7 +30,10 @@ def encode(data: bytes, pieces: Sequence[Piece]) -> bytes:
     Cost: about 0.1 microseconds a code on one core, and for finding similar rows up to 4 * rows^2 * cols multiply-adds.
     """
     arrays = [(piece, raw) for piece, raw in _places(np.frombuffer(data, np.uint8), pieces)]
-    settings = [_settings(raw.view(np.int8)) if piece.item_bytes == 1 else None for piece, raw in arrays]
+    settings = [
+        _settings(raw.view(np.int8).reshape(piece.rows, piece.cols)) if piece.item_bytes == 1 else None
+        for piece, raw in arrays
+    ]
     first = next((chosen[1] for chosen in settings if chosen), 0)
     coder = _Coder(np.zeros(len(data), np.uint8), first, decoding=False)
     for (piece, raw), chosen in zip(arrays, settings, strict=True):
@@ -81,13 +87,22 @@ class _Coder:
         self._matrix: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
         self._words: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
 
-    def matrix(self, codes: NDArray[np.int8], shift: int = 0, variance_class: int = 0) -> None:
+    def matrix(self, codes: NDArray[np.int8], shift: int = 0, variance_class: int = 0, phased: int = 0) -> None:
         if self._matrix is None:
             self._matrix = tables.matrix_table(self.variance_class), tables.matrix_weights()
         references = no_references() if self.decoding else find_references(codes)
         work = np.zeros((compiled.WORK, codes.shape[1]), np.int64)
         compiled.code_matrix(
-            self.registers, self.data, codes, *self._matrix, tables.fixed(), work, shift, variance_class, *references
+            self.registers,
+            self.data,
+            codes,
+            *self._matrix,
+            tables.fixed(),
+            work,
+            shift,
+            variance_class,
+            phased,
+            *references,
         )
 
     def words(self, words: NDArray[np.uint8]) -> None:
@@ -130,11 +145,21 @@ def _folded(piece: Piece) -> list[Piece]:
     return [Piece(rows, FOLD), Piece(1, rest)]
 
 
-def _settings(codes: NDArray[np.int8]) -> tuple[int, int]:
-    """How many low bits to take off distances, and the class of variance of what is left."""
+def _settings(codes: NDArray[np.int8]) -> tuple[int, int, int]:
+    """How many low bits to take off distances, the class of variance of what is left, and whether a trellis shows."""
     wide = codes.astype(np.float64)
     magnitude = float(np.abs(wide).mean())
     shift = max(0, ceil(log2(magnitude / TYPICAL_DISTANCE))) if magnitude > 0 else 0
     variance = float((wide * wide).mean()) * 64 / 4**shift
     steps = compiled.CLASS_STEPS * log2(max(1.0, variance))
-    return shift, min(compiled.CLASSES - 1, round(steps))
+    return shift, min(compiled.CLASSES - 1, round(steps)), int(_is_trellis(codes))
+
+
+def _is_trellis(codes: NDArray[np.int8]) -> bool:
+    """Whether codes are half a step smaller where the trellis adds half a step: the mark of codes that were chosen by it."""
+    if codes.shape[0] < 2:
+        return False
+    above = halves(torch.from_numpy(codes.copy())).numpy()
+    if not 64 <= above.sum() <= above.size - 64:
+        return False
+    return bool(codes[~above].mean() - codes[above].mean() > TRELLIS_SHIFT)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpar.compress.mixing import compiled as c
+from underpar.compress.trellis import NEXT_STATE
 
 
 @cache
 def fixed() -> NDArray[np.int32]:
-    """What never changes, in one array: squash, stretch, adaptation, logarithm."""
+    """What never changes, in one array: squash, stretch, adaptation, logarithm, trellis."""
     return np.array([round(value) for value in exact_values()], np.int32)
 
 
@@ -24,7 +25,7 @@ def exact_values() -> list[float]:
     stretch = [max(-c.STRETCH_RANGE, min(c.STRETCH_RANGE, x)) for x in logits]
     adaptation = [65536 / (count + 1.5) for count in range(1 << c.COUNT_BITS)]
     logarithm = [0.0, *(c.LOG_STEPS * math.log2(i) for i in range(1, 1 << 16))]
-    return [*squash, *stretch, *adaptation, *logarithm]
+    return [*squash, *stretch, *adaptation, *logarithm, *(float(state) for pair in NEXT_STATE for state in pair)]
 
 
 @cache
