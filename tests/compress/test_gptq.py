@@ -9,7 +9,7 @@ from underpar.compress.codecs import Mixing
 from underpar.compress.container import read_artifact
 from underpar.compress.encoded import decode
 from underpar.compress.gptq import Hessian, gptq
-from underpar.compress.lowrank import AsymmetricLowRank, LowRank
+from underpar.compress.lowrank import AsymmetricLowRank, SymmetricLowRank
 from underpar.compress.quantise import (
     AmaxClip,
     BestQuantileClip,
@@ -188,7 +188,7 @@ def test_best_quantile_is_the_best() -> None:
 # ------------------------------------------------------------------------------------------------- corrections
 
 
-@pytest.mark.parametrize("correction", [AsymmetricLowRank(count=2), LowRank(count=2, bits=6)], ids=str)
+@pytest.mark.parametrize("correction", [AsymmetricLowRank(count=2), SymmetricLowRank(count=2, bits=6)], ids=str)
 def test_corrections_shrink_the_largest_errors(correction) -> None:
     tensors = {}
     for i, size in enumerate((1.0, 8.0, 4.0)):  # what the clip takes off two columns is an error of rank two

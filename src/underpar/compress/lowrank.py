@@ -82,7 +82,7 @@ class AsymmetricLowRank(_LargestErrors):
 
 
 @config
-class LowRank(_LargestErrors):
+class SymmetricLowRank(_LargestErrors):
     """A and B with a scale for each row and the same bits: the symmetric form."""
 
     rank: Annotated[int, Range(at_least=1, at_most=MAX_RANK)] = 4
