@@ -7,7 +7,7 @@ from support import busy, dense, random_tokens, tiny_config
 from underpar.core.errors import ConfigError
 from underpar.model.gpt import GPT
 from underpar.model.plan import Lanes, Recurrence, UNet
-from underpar.nn.adapters import SITES, LowRank
+from underpar.nn.adapters import SITES, LoRA
 from underpar.nn.attention import Attention
 from underpar.nn.gates import SparseGate
 from underpar.nn.layers import AllLayers
@@ -27,20 +27,20 @@ def late_model() -> GPT:
 @pytest.mark.parametrize("sites", [("q", "k", "v", "attention", "mlp", "head"), ("out",)])
 def test_fresh_adapters_reproduce_the_plain_logits_exactly(sites: tuple[str, ...]) -> None:
     model, tokens = late_model(), random_tokens(3, 11)
-    adapters = model.adapters(LowRank(rank=4, alpha=6.0, sites=sites).frozen(), documents=3)
+    adapters = model.adapters(LoRA(rank=4, alpha=6.0, sites=sites).frozen(), documents=3)
     assert torch.equal(model.logits(tokens, dense(tokens), adapters), model.logits(tokens, dense(tokens)))
 
 
 def test_adapters_inside_the_mlp_agree_with_the_fused_path() -> None:
     model, tokens = late_model(), random_tokens(2, 7)
-    adapters = model.adapters(LowRank(rank=2, sites=("up", "down")).frozen(), documents=2)
+    adapters = model.adapters(LoRA(rank=2, sites=("up", "down")).frozen(), documents=2)
     plain = model.logits(tokens, dense(tokens))
     torch.testing.assert_close(model.logits(tokens, dense(tokens), adapters), plain)
 
 
 def test_every_execution_has_its_own_and_every_site_gets_a_gradient() -> None:
     model, tokens = late_model(), random_tokens(2, 9)
-    adapters = model.adapters(LowRank(rank=3, sites=SITES).frozen(), documents=2)
+    adapters = model.adapters(LoRA(rank=3, sites=SITES).frozen(), documents=2)
     assert adapters.executions == [0, 1, 2, 1, 2, 3, 4]
     with torch.no_grad():
         for name, param in adapters.named_parameters():
@@ -54,7 +54,7 @@ def test_every_execution_has_its_own_and_every_site_gets_a_gradient() -> None:
 
 def test_a_document_is_corrected_by_its_own_adapter_alone() -> None:
     model, tokens = late_model(), random_tokens(2, 9)
-    adapters = model.adapters(LowRank(rank=3).frozen(), documents=2)
+    adapters = model.adapters(LoRA(rank=3).frozen(), documents=2)
     with torch.no_grad():
         for name, param in adapters.named_parameters():
             if ".b." in name:
@@ -70,7 +70,7 @@ def test_the_product_by_hand() -> None:
     config = tiny_config()
     config.num_layers = 1
     model, tokens = busy(config.frozen()), random_tokens(2, 5)
-    adapters = model.adapters(LowRank(rank=2, alpha=5.0, sites=("head",)).frozen(), documents=2)
+    adapters = model.adapters(LoRA(rank=2, alpha=5.0, sites=("head",)).frozen(), documents=2)
     a, b = adapters.output.a["head"], adapters.output.b["head"]
     with torch.no_grad():
         b.normal_()
@@ -83,8 +83,8 @@ def test_the_product_by_hand() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no site 'querry'"):
-        LowRank(sites=("querry",)).frozen()
-    other = busy(tiny_config().frozen()).adapters(LowRank(rank=2).frozen(), documents=1)
+        LoRA(sites=("querry",)).frozen()
+    other = busy(tiny_config().frozen()).adapters(LoRA(rank=2).frozen(), documents=1)
     tokens = random_tokens(1, 5)
     with pytest.raises(ConfigError, match="the adapters are for the order"):
         late_model().logits(tokens, dense(tokens), other)

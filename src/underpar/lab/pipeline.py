@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from underpar.compress.gptq import Hessian
 from underpar.compress.pack import pack
 from underpar.compress.source import pack_source, source_closure
 from underpar.core.config import from_dict, to_dict
@@ -23,7 +25,8 @@ from underpar.data.validation import load_validation
 from underpar.evaluate.load import load_model
 from underpar.evaluate.score import Score, score
 from underpar.kernels.attention import backend_for
-from underpar.lab.build import build_trainer, scorer
+from underpar.lab.build import build_model, build_trainer, scorer
+from underpar.lab.calibrate import calibrate
 from underpar.lab.effects import Watch, describe, reads_of, silent
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import RunFolder, read_json, write_json
@@ -202,19 +205,40 @@ def _pack(
         "recipe": described["recipe"],
         "fingerprint": described["fingerprint"],
     }
+    hessians, seconds = _calibrated(config, weights, Path(described["data"]))
     result = pack(
         {name: (tensor, roles[name]) for name, tensor in weights.items()},
         header,
+        hessians=hessians,
         quantiser=config.pack.quantiser,
         codec=config.pack.codec,
         out_path=folder.artifact,
         budget_bytes=config.budget.artifact_bytes if enforce_budget else None,
         code_bytes=len(code),
     )
-    info = result.to_json() | {"weights": which}
+    info = result.to_json() | {"weights": which, "calibration_seconds": seconds}
     write_json(folder.artifact_info, info)
     append_sizes(folder.log, info, config.pack)
     return info
+
+
+def _calibrated(config: Recipe, weights: dict[str, Tensor], data: Path) -> tuple[dict[str, Hessian] | None, float]:
+    """Hessians of the weights to be packed, where the quantiser wants them, and the seconds that they took.
+
+    These seconds read training data after the training clock has stopped: artifact.json states them.
+    """
+    if not config.pack.quantiser.needs_hessians:
+        return None, 0.0
+    world = World(device="cuda:0" if torch.cuda.is_available() else "cpu")
+    began = time.perf_counter()
+    model = build_model(config, world)
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            param.copy_(weights[name])
+    model.compute_dtype = config.train.dtype(world)
+    bos_id = load_tokenizer(data).bos_id
+    found = calibrate(model, data, config.data.loader, bos_id, config.pack.calibration_tokens)
+    return found, round(time.perf_counter() - began, 3)
 
 
 # ------------------------------------------------------------------------------------------------- score

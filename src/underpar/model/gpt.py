@@ -25,7 +25,7 @@ from underpar.model.plan import (
     skip_rows,
     validate_plan,
 )  # fmt: skip
-from underpar.nn.adapters import Adapters, LowRank
+from underpar.nn.adapters import Adapters, LoRA
 from underpar.nn.attention import Attention
 from underpar.nn.embeddings import Embedding, Head, TiedHead
 from underpar.nn.fake_quantise import FakeQuantiser
@@ -243,7 +243,7 @@ class GPT(Module):
         """Those of `phases` that differ to this model, in order: each compiles to a graph of its own."""
         return tuple(dict.fromkeys(map(self.effective_phase, phases)))
 
-    def adapters(self, chosen: LowRank, documents: int) -> Adapters:
+    def adapters(self, chosen: LoRA, documents: int) -> Adapters:
         """Fresh adapters for a batch of `documents` rows, on the device of the model; pass them as `visitor`."""
         block = self.blocks[0]
         assert isinstance(block, Block)

@@ -17,7 +17,7 @@ SITES = ("q", "k", "v", "out", "up", "down", "attention", "mlp", "head")
 
 
 @config
-class LowRank(Config):
+class LoRA(Config):
     """y + (alpha / rank) (x A^T) B^T at each site, A uniform in +-1/sqrt(in), B zero: nothing at first.
 
     "attention" and "mlp" are paths beside a whole branch; the other sites correct one linear layer. Recurrent layers have
@@ -42,7 +42,7 @@ class LowRank(Config):
 class SiteAdapters(nn.Module):
     """The adapters of one block execution, or of the head: a visit. A: (documents, rank, in), B: (documents, out, rank)."""
 
-    def __init__(self, chosen: LowRank, sizes: dict[str, tuple[int, int]], documents: int) -> None:
+    def __init__(self, chosen: LoRA, sizes: dict[str, tuple[int, int]], documents: int) -> None:
         super().__init__()
         self.scale = chosen.scale
         self.needs_hidden = bool({"up", "down"} & sizes.keys())
@@ -79,7 +79,7 @@ class Adapters(nn.Module):
 
     def __init__(
         self,
-        chosen: LowRank,
+        chosen: LoRA,
         sizes: dict[str, tuple[int, int]],
         executions: list[int],
         head: tuple[int, int],

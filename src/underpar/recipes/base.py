@@ -35,6 +35,8 @@ class Packing(Config):
 
     quantiser: Quantiser = field(default_factory=Int8PerRow)
     codec: Codec = field(default_factory=Zlib)
+    calibration_tokens: PositiveInt = 1_572_864
+    """Training tokens that a quantiser with Hessians looks at; the records take 16 batches of 98,304."""
 
 
 @config

@@ -1,0 +1,97 @@
+"""What each weight reads on training text: the Hessians that GPTQ and the byte-budget solver weigh errors by."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from underpar.compress.gptq import Hessian
+from underpar.core.errors import DataError
+from underpar.data.context import packed_context, row_context
+from underpar.data.loaders import Loader, TokenStream
+from underpar.model.gpt import GPT
+from underpar.nn.frame import Visit
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+"""Tokens of one forward and backward pass; no influence on the sums beyond rounding."""
+
+
+def calibrate(model: GPT, data: Path, loader: Loader, bos_id: int, tokens: int) -> dict[str, Hessian]:
+    """Hessians of every hidden matrix and of the output projection, by parameter name, on the model's device.
+
+    Stretches of whole rows are taken at even distances from the training shards, about `tokens` in all, with the context
+    that the model trained on. Inputs are summed over all passes of recurrent layers. Beside x x^T the squared derivative of
+    the loss by each output is summed, which makes errors of different layers comparable. One uncompiled forward and backward.
+
+    Raises DataError when the training split has fewer than one row of tokens.
+    """
+    stream = TokenStream(data)
+    device = model.embedding.weight.device
+    rows = max(1, BATCH_TOKENS[device.type] // loader.seq_len)
+    span = rows * loader.seq_len
+    if stream.total_tokens <= span:
+        raise DataError(f"{data} has {stream.total_tokens:,} training tokens, calibration wants more than {span:,}")
+    count = max(1, min(tokens, stream.total_tokens - 1) // span)
+    taps = Taps(model)
+    model.fake_quantiser, before = None, model.fake_quantiser
+    for index in range(count):
+        start = index * ((stream.total_tokens - span - 1) // count)
+        piece = torch.from_numpy(stream.read(start, span + 1).astype("int64"))
+        shape = (1, span) if loader.is_packed else (rows, loader.seq_len)
+        inputs, targets = piece[:-1].reshape(shape), piece[1:].reshape(shape)
+        context = packed_context(inputs, bos_id, loader.seq_len) if loader.is_packed else row_context(inputs, bos_id)
+        losses = model(inputs.to(device), targets.to(device), context.to(str(device)), visitor=taps)
+        losses.sum().backward()
+        model.zero_grad(set_to_none=True)
+    model.fake_quantiser = before
+    return taps.hessians()
+
+
+class Taps:
+    """A visitor that sums what every linear layer reads, and how much the loss minds what it computes."""
+
+    def __init__(self, model: GPT) -> None:
+        self.tied = "head.projection.weight" not in dict(model.named_parameters())
+        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self.tokens: dict[str, int] = {}
+
+    def at(self, execution: int, layer: int) -> Visit:
+        names = {site: f"blocks.{layer}.attention.{site}.weight" for site in ("q", "k", "v", "out")}
+        names |= {site: f"blocks.{layer}.mlp.{site}.weight" for site in ("up", "down")}
+        return _Tap(self, names)
+
+    def head(self) -> Visit:
+        return _Tap(self, {"head": "embedding.weight" if self.tied else "head.projection.weight"})
+
+    def add(self, name: str, x: Tensor, y: Tensor) -> None:
+        """Sum x^T x now, and the squared gradient of y when the backward pass reaches it."""
+        rows = x.detach().flatten(0, -2).float()
+        if name not in self.sums:
+            gram = torch.zeros(rows.shape[1], rows.shape[1], device=x.device)
+            self.sums[name] = gram, torch.zeros(y.shape[-1], device=y.device)
+            self.tokens[name] = 0
+        gram, gradient = self.sums[name]
+        gram.addmm_(rows.T, rows)
+        self.tokens[name] += rows.shape[0]
+
+        def square(grad: Tensor) -> None:
+            gradient.add_(grad.detach().float().flatten(0, -2).square().sum(0))
+
+        y.register_hook(square)
+
+    def hessians(self) -> dict[str, Hessian]:
+        return {name: Hessian(gram, self.tokens[name], gradient) for name, (gram, gradient) in self.sums.items()}
+
+
+class _Tap(Visit):
+    """Records at the sites that have a weight; branches as a whole have none."""
+
+    needs_hidden = True
+
+    def __init__(self, taps: Taps, names: dict[str, str]) -> None:
+        self.taps, self.names = taps, names
+
+    def __call__(self, site: str, x: Tensor, y: Tensor) -> Tensor:
+        if site in self.names:
+            self.taps.add(self.names[site], x, y)
+        return y
