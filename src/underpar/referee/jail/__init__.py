@@ -1,0 +1,1 @@
+"""Where programs of others run: namespaces, limits, a watch, and a statement of the level that was reached."""
