@@ -11,43 +11,53 @@ from underpar.compress.container import read_artifact
 from underpar.compress.source import pack_source
 from underpar.compress.writer import build_artifact
 from underpar.core.errors import DataError
-from underpar.referee import confine as confinement
-from underpar.referee.case import ByteLimit, Case
+from underpar.referee.case import ByteLimit, Case, Kind
 from underpar.referee.checks import CHECKS, run_checks
 from underpar.referee.claim import Claim, read_claim_file
 from underpar.referee.counted_code import examine_code
-from underpar.referee.measure import Job, Measurement, measure
+from underpar.referee.jail.run import Jail
+from underpar.referee.measure import Job, measure
+from underpar.referee.measurement import Measurement
+from underpar.referee.plan import Plan
 from underpar.referee.render import render
-from underpar.referee.sandbox import Limits, private_folder
+from underpar.referee.sandbox import Limits
 from underpar.referee.submission import ARTIFACT_FILE, Submission, submission_from_run
 from underpar.referee.verdict import Ruling, Verdict
-from underpar.referee.verify import verify
+from underpar.referee.verify import Effort, verify
 
 from .conftest import Honest, write_documents
 
 SEED = 11
 
 
+SMALL = Plan(
+    segment_tokens=200, flip_trials=2, canaries=("uniform", "text"), canary_tokens=2048, sweep_positions=8
+).to_json()
+NOT_IN_THE_SMALL_PLAN = {
+    "causality.whole", "causality.order", "causality.isolation", "canary.frequency", "process.replay", "process.warm_up",
+    "process.world", "data.overlap", "data.unseen",
+}  # fmt: skip
+CLOSED = {"network": True, "files": True, "processes": True, "problem": "", "statement": "closed"}
+
+
 def measured_here(submission: Submission) -> Case:
     """The case of a submission, measured in this process: the same measuring, without the start of a clean one."""
     subject = submission.describe()["files"]
     found = Measurement()
-    with private_folder(submission.copies()) as folder:
-        job = Job(
-            ARTIFACT_FILE, submission.tokenizer_name, submission.text_name, SEED, canary_tokens=2048, flip_trials=2
-        )
-        measure(folder, job, found)
-    found.facts["confinement"] = confinement.Confinement("none", None, None, "files", ()).to_json()
+    with Jail(submission.copies()) as jail:
+        job = Job(ARTIFACT_FILE, submission.tokenizer_name, submission.text_name, SEED, plan=SMALL)
+        measure(jail.inputs, job, found)
     facts = json.loads(json.dumps(found.facts))
     return Case(
         submission.claim,
         submission.limit,
-        subject[ARTIFACT_FILE]["sha256"],
-        subject[ARTIFACT_FILE]["bytes"],
-        examine_code(submission.code) if submission.code else None,
         facts,
         found.errors,
         tolerance=1e-4,
+        artifact_sha256=subject[ARTIFACT_FILE]["sha256"],
+        container_bytes=subject[ARTIFACT_FILE]["bytes"],
+        code=examine_code(submission.code) if submission.code else None,
+        closure=CLOSED,
     )
 
 
@@ -69,16 +79,15 @@ def failed(verdict: Verdict) -> set[str]:
 
 def test_an_honest_result_is_valid_in_a_clean_process(honest: Honest) -> None:
     events: list[str] = []
-    verdict = verify(honest.submission(), seed=SEED, on_event=lambda doing, done: events.append(doing))
-    assert {check.id: check.passed for check in verdict.checks if check.passed is not True} in (
-        {},
-        {"process.closed": None},  # a machine that refuses network namespaces; then it must say so
-    )
+    verdict = verify(honest.submission(), effort=Effort(seed=SEED), on_event=lambda doing, done: events.append(doing))
+    assert {check.id for check in verdict.checks if check.passed is not True} <= {
+        "causality.whole", "causality.order", "causality.isolation", "process.replay", "data.overlap", "data.unseen",
+        "process.closed",  # a machine that refuses namespaces; then it must say so
+    }  # fmt: skip
     assert verdict.ruling is Ruling.VALID, verdict.reason
     assert verdict.exit_code == 0
-    assert {"reload", "text", "score", "canary_uniform", "flip", "sweep"} <= set(events)
+    assert {"reload", "text", "score", "canary_text", "flip", "sweep", "world"} <= set(events)
     facts = verdict.measured["facts"]
-    assert set(facts["confinement"]["environment"]) <= {"HOME", "TMPDIR", "LANG", "LC_CTYPE"}
     assert facts["score"]["bits"] == pytest.approx(honest.score["bits"], rel=1e-6)
     assert "VALID" in render(verdict)
     again = Verdict.from_json(json.loads(json.dumps(verdict.to_json())))
@@ -87,15 +96,18 @@ def test_an_honest_result_is_valid_in_a_clean_process(honest: Honest) -> None:
 
 def test_an_honest_case_passes_every_check(honest_case: Case) -> None:
     results = run_checks(honest_case)
-    assert [r.id for r in results if r.passed is not True] == []
-    assert all(len(r.statement) > 20 and r.evidence for r in results)
-    assert len({r.id for r in results}) == len(CHECKS)
+    assert not [r.id for r in results if r.passed is False]
+    assert {r.id for r in results if r.passed is None} == NOT_IN_THE_SMALL_PLAN
+    assert all(len(r.statement) > 20 and r.evidence for r in results if r.passed)
+    assert len({r.id for r in results}) == len([check for check in CHECKS if Kind.ARTIFACT in check.kinds])
 
 
 def test_without_a_claim_the_comparisons_are_not_checked_and_not_passed(honest_case: Case) -> None:
     verdict = judge(replace(honest_case, claim=Claim()))
     open_checks = {check.id for check in verdict.checks if check.passed is None}
-    assert open_checks == {"size.claim", "size.file", "bytes.invariant", "coverage.claim", "score.claim"}
+    assert open_checks - NOT_IN_THE_SMALL_PLAN == {
+        "size.claim", "size.file", "bytes.invariant", "coverage.claim", "score.claim"
+    }  # fmt: skip
     assert verdict.ruling is Ruling.VALID
     assert "not checked: size.claim" in verdict.reason
 

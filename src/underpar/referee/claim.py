@@ -25,6 +25,13 @@ class Printed(float):
         number.half_unit = 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
         return number
 
+    @staticmethod
+    def within(value: float, half_unit: float) -> Printed:
+        """A number whose last printed digit is known apart from its text."""
+        number = float.__new__(Printed, value)
+        number.half_unit = half_unit
+        return number
+
 
 def half_unit(value: float) -> float:
     """Half of the last printed digit; 0 for a number that was not read from text."""
@@ -83,6 +90,15 @@ class Claim:
         """What is claimed, without the gaps."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
+    def half_units(self) -> dict[str, float]:
+        """How finely the printed numbers were printed."""
+        return {name: half_unit(value) for name, value in self.to_json().items() if isinstance(value, Printed)}
+
+    def printed_as(self, half_units: Mapping[str, float]) -> Claim:
+        """The same claim, its numbers as finely printed as said."""
+        values = self.to_json()
+        return Claim(**values | {name: Printed.within(values[name], unit) for name, unit in half_units.items()})
+
 
 def _judge(name: str, value: Any, kind: str) -> None:
     if "str" in kind:
@@ -97,19 +113,22 @@ def _judge(name: str, value: Any, kind: str) -> None:
 
 def read_claim_file(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises DataError when it is absent, too long, not JSON or not an object."""
+    return read_json_object(path, MAX_CLAIM_BYTES)
+
+
+def read_json_object(path: Path, limit: int) -> dict[str, Any]:
+    """The JSON object in a file of at most `limit` bytes; its floats remember how they were printed."""
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_CLAIM_BYTES + 1)
+            raw = file.read(limit + 1)
     except OSError as problem:
         raise DataError(f"cannot read {path}: {problem.strerror}") from None
-    if len(raw) > MAX_CLAIM_BYTES:
-        raise DataError(
-            f"{path} is longer than {MAX_CLAIM_BYTES:,} bytes, too long for a claim; give the score.json of the run"
-        )
+    if len(raw) > limit:
+        raise DataError(f"{path} is longer than {limit:,} bytes, too long for what it should be; name another file")
     try:
         data = json.loads(raw.decode("utf-8"), parse_float=Printed)
     except (ValueError, RecursionError) as problem:
         raise DataError(f"{path} is not JSON: {problem}") from None
     if not isinstance(data, dict):
-        raise DataError(f"{path} holds a JSON {type(data).__name__}, a claim is an object")
+        raise DataError(f"{path} holds a JSON {type(data).__name__}, expected is an object")
     return data

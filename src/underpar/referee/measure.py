@@ -1,4 +1,4 @@
-"""What runs inside the clean process: measure everything, judge nothing. The claim is not known here.
+"""What runs inside the clean process: measure an artifact, judge nothing. The claim is not known here.
 
 Every stage leaves its facts as plain JSON data, or the reason why it could not; later stages that need it are skipped.
 """
@@ -10,14 +10,17 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from underpar.core.errors import DataError, UnderparError
-from underpar.referee.confine import confine
+from underpar.core.errors import DataError
+from underpar.referee.measurement import Measurement
+from underpar.referee.plan import Abilities, Cost, Plan, make_plan, standard_plan
 from underpar.referee.sandbox import JOB, write_result
+
+CANARY_TOKENS = 8192
+"""Of each canary text, fewer where a window reads tokens many times over."""
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,10 @@ class Job:
     text: str
     seed: int
     device: str = "cpu"
-    memory_bytes: int | None = None
-    cpu_seconds: int = 7200
-    canary_tokens: int = 8192
-    """Tokens of each canary text, fewer where a window reads tokens many times over."""
-    flip_trials: int = 6
-
-
-@dataclass
-class Measurement:
-    """Facts by stage, and the stages that failed."""
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    errors: dict[str, dict[str, str]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def stage(self, name: str, work: Callable[[], Any]) -> Any:
-        """Run one stage; its value, or None when it failed."""
-        announce(name, 0.0)
-        began = time.perf_counter()
-        try:
-            return work()
-        except (UnderparError, MemoryError, RuntimeError, OSError) as problem:
-            # A hostile file may break torch in ways that are no error of ours. It is the finding, with its kind.
-            text = str(problem).strip().partition("\n")[0] or "no message"
-            self.errors[name] = {"kind": type(problem).__name__, "message": text[:1000]}
-            return None
-        finally:
-            self.seconds[name] = round(time.perf_counter() - began, 3)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"facts": self.facts, "errors": self.errors, "seconds": self.seconds}
+    budget_seconds: float | None = None
+    """For the probes, after scoring; None takes the standard plan."""
+    plan: dict[str, Any] | None = None
+    """An earlier verdict's plan, to repeat it."""
 
 
 def announce(doing: str, done: float) -> None:
@@ -68,14 +44,12 @@ def announce(doing: str, done: float) -> None:
 
 
 def main(folder_name: str) -> int:
-    """Entry of the clean process: read the job, confine, measure, write the result."""
+    """Entry of the clean process: read the job, measure, write the result."""
     folder = Path(folder_name)
     job = Job(**json.loads((folder / JOB).read_text(encoding="utf-8")))
-    confinement = confine(memory_bytes=job.memory_bytes, cpu_seconds=job.cpu_seconds)
-    found = Measurement()
-    found.facts["confinement"] = confinement.to_json()
+    found = Measurement(announce)
     measure(folder, job, found)
-    write_result(folder, found.to_json())
+    write_result(found.to_json())
     return 0
 
 
@@ -84,8 +58,9 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     from underpar.data.tokenizers import load_tokenizer
     from underpar.evaluate.load import load_model
     from underpar.referee.ledger import charge
-    from underpar.referee.predictor import BATCH_TOKENS, WindowedPredictor
+    from underpar.referee.probes.memory import longest_free_run
     from underpar.referee.retokenise import retokenise
+    from underpar.referee.windowed import BATCH_TOKENS, WindowedPredictor
 
     found.facts["environment"] = _environment(job.device)
     loaded = found.stage("reload", lambda: load_model(folder / job.artifact, job.device))
@@ -116,46 +91,45 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
         BATCH_TOKENS[job.device],
         _fraction("score"),
     )
-    ledger = found.stage("score", lambda: charge(predictor, held_out))
-    if ledger is None:
+    scored = found.stage("score", lambda: charge(predictor, held_out))
+    if scored is None:
         return
+    ledger, charges = scored
     found.facts["score"] = ledger.to_json()
-    _probe(predictor, held_out.stream.tokens, job, found)
+    found.fact("free_run", lambda: longest_free_run(charges, held_out.stream.tokens))
+    _probe(replace(predictor, progress=None), held_out.stream.tokens, job, found)
 
 
 def _probe(predictor: Any, tokens: Any, job: Job, found: Measurement) -> None:
-    """The canaries, the flip and the sweep, on a bounded part of the stream."""
-    import numpy as np
+    """Plan the probes and run them."""
+    from underpar.referee.examine import run_probes
 
-    from underpar.referee.canary import frequency_canary, uniform_canary
-    from underpar.referee.probes import flip_segment_tokens, future_flip, sweep_prefix_tokens, target_sweep
-
-    predictor = replace(predictor, progress=None)
-    layout = tokens[: canary_length(predictor.window, job.canary_tokens, len(tokens))]
-    counts = np.bincount(tokens, minlength=predictor.vocab_size)
-    bos = predictor.bos_id
-    canaries = {
-        "canary_uniform": lambda: uniform_canary(layout, predictor.vocab_size, bos, job.seed),
-        "canary_frequency": lambda: frequency_canary(layout, counts, bos, job.seed + 1),
-    }
-    for name, draw in canaries.items():
-        result = found.stage(name, partial(_canary, predictor, draw))
-        if result is not None:
-            found.facts[name] = result.to_json()
-    segment = tokens[: flip_segment_tokens(predictor.window, len(tokens))]
-    flip = found.stage("flip", lambda: future_flip(predictor, segment, job.seed + 2, job.flip_trials))
-    if flip is not None:
-        found.facts["flip"] = flip.to_json()
-    prefix = tokens[: sweep_prefix_tokens(predictor.vocab_size, min(predictor.window.context, len(tokens)))]
-    sweep = found.stage("sweep", lambda: target_sweep(predictor, prefix))
-    if sweep is not None:
-        found.facts["sweep"] = sweep.to_json()
+    plan = Plan.from_json(job.plan) if job.plan else _plan(predictor, tokens, job, found.seconds["score"])
+    found.facts["plan"] = plan.to_json()
+    run_probes(predictor, tokens, plan, job.seed, found)
 
 
-def _canary(predictor: Any, draw: Callable[[], Any]) -> Any:
-    from underpar.referee.canary import run_canary
+def _plan(predictor: Any, tokens: Any, job: Job, score_seconds: float) -> Plan:
+    """The standard plan, or the strongest one that fits a budget. Scoring has shown what a token costs."""
+    from underpar.referee.probes.sweep import sweep_prefix_tokens
 
-    return run_canary(predictor, draw())
+    can = Abilities.of(predictor, tokens)
+    context = min(predictor.window.context, len(tokens))
+    sweep = sweep_prefix_tokens(predictor.vocab_size, context)
+    if job.budget_seconds is None:
+        canary = canary_length(predictor.window, CANARY_TOKENS, len(tokens))
+        return standard_plan(segment_tokens(predictor.window, len(tokens)), canary, sweep, can)
+    plan = make_plan(job.budget_seconds, Cost(1e-3, score_seconds / len(tokens)), can)
+    return replace(plan, whole_stream=True, sweep_positions=sweep if plan.sweep_positions else 0)
+
+
+def segment_tokens(window: Any, available: int) -> int:
+    """Tokens that the first few windows of a long stream cover, at most `available`: a seam between two on either side."""
+    from itertools import islice
+
+    windows = 3
+    spans = islice(window.spans(windows * window.context), windows)
+    return min(available, max(span.stop for span in spans) + 1)
 
 
 def canary_length(window: Any, wanted: int, available: int) -> int:

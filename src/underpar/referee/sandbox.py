@@ -1,4 +1,4 @@
-"""A clean process: a fresh interpreter in a folder of its own, that gets three files and answers with one.
+"""A clean process of ours in the jail: a fresh interpreter that gets some files and answers with one.
 
 `-I` keeps user site, PYTHON* variables and the current folder out of it; the environment is empty but for what the
 interpreter and the device driver need. It imports the same underpar as its parent, by path.
@@ -7,35 +7,33 @@ interpreter and the device driver need. It imports the same underpar as its pare
 from __future__ import annotations
 
 import json
-import math
 import os
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import underpar
-from underpar.core.errors import DataError, UnderparError
+from underpar.referee.jail.run import Ended, Jail, JailLimits
+from underpar.referee.jail.streams import Level
+from underpar.referee.measurement import Event, plain
 
 JOB = "job.json"
 RESULT = "result.json"
 MAX_RESULT_BYTES = 64 << 20
 TAIL_LINES = 20
+UNLIMITED_BYTES = 1 << 50
+"""A GPU driver maps what the device holds."""
 
 DEVICE_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME")
 """Passed on for a GPU: where its driver is and which device is ours. None of them can change a number."""
-
-Event = Callable[[str, float], None]
-"""(what is being done, fraction of it that is done)."""
 
 
 @dataclass(frozen=True)
@@ -55,91 +53,81 @@ class Outcome:
     problem: str | None
     """One line on why there is no result."""
     wall_seconds: float
+    level: Level = field(default_factory=Level)
+    """How far the machine let the process be closed."""
 
 
-@contextmanager
-def private_folder(files: Mapping[str, Path]) -> Iterator[Path]:
-    """A temporary folder that holds copies of `files` under the given names, removed afterwards.
-
-    Raises DataError when a file cannot be copied.
-    """
-    with tempfile.TemporaryDirectory(prefix="underpar-verify-") as name:
-        folder = Path(name)
-        for inside, path in files.items():
-            target = folder / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(path, target)
-            except OSError as problem:
-                raise DataError(f"cannot read {path}: {problem.strerror or problem}") from None
-            target.chmod(0o400)
-        yield folder
-
-
-def run_clean(module: str, folder: Path, job: Mapping[str, Any], limits: Limits, on_event: Event) -> Outcome:
+def run_clean(
+    module: str, files: Mapping[str, Path], job: Mapping[str, Any], limits: Limits, on_event: Event
+) -> Outcome:
     """Run `module.main(folder)` in a clean process and read what it leaves in `result.json`.
 
-    A process that is killed, runs out of time or leaves nothing readable gives an Outcome without result, never an exception.
+    files: name inside the folder -> file that is copied there. A process that is killed, runs out of time or leaves nothing
+    readable gives an Outcome without result, never an exception. Raises DataError when a file cannot be copied.
     """
-    (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-    root = str(Path(underpar.__file__).resolve().parents[1])
-    start = (
-        f"import sys; sys.path.insert(0, {root!r}); from {module} import main; raise SystemExit(main({str(folder)!r}))"
-    )
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-B", "-c", start],
-        cwd=folder,
-        env=clean_environment(folder, str(job.get("device", "cpu"))),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    reader = threading.Thread(target=_follow, args=(process, tail, on_event), daemon=True)
-    reader.start()
-    timed_out = False
-    try:
-        process.wait(limits.seconds)
-    except subprocess.TimeoutExpired:
-        timed_out = True
-    finally:
-        _end(process)
+    device = str(job.get("device", "cpu"))
+    root = Path(underpar.__file__).resolve().parents[1]
+    with (
+        tempfile.TemporaryDirectory() as drawer,
+        Jail(
+            dict(files),
+            read_only=[root],
+            limits=JailLimits(
+                seconds=limits.seconds, memory_bytes=limits.memory_bytes if device == "cpu" else UNLIMITED_BYTES
+            ),
+            devices=device_files(device),
+            hide_files=device == "cpu",
+        ) as jail,
+    ):
+        described = Path(drawer) / JOB
+        described.write_text(json.dumps(job), encoding="utf-8")
+        jail.add(JOB, described)
+        start = f"import sys; sys.path.insert(0, {str(root)!r}); from {module} import main; "
+        start += f"raise SystemExit(main({str(jail.inputs)!r}))"
+        argv = [sys.executable, "-I", "-B", "-c", start]
+        began = time.perf_counter()
+        running = jail.start(argv, env=device_environment(device), outputs={RESULT: MAX_RESULT_BYTES})
+        assert running.process.stdin is not None
+        assert running.process.stderr is not None
+        running.process.stdin.close()
+        running.keep("stdout")
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        reader = threading.Thread(target=_follow, args=(running.process.stderr, tail, on_event), daemon=True)
+        reader.start()
+        ended = running.finish(limits.seconds)
         reader.join(5.0)
-        if process.stderr:
-            process.stderr.close()
-    seconds = time.perf_counter() - began
-    if timed_out:
-        problem = f"measuring took longer than {limits.seconds:g} s and was stopped; allow more with --time-limit"
-        return Outcome(None, problem, seconds)
-    if process.returncode:
-        return Outcome(None, _describe_end(process.returncode, tail), seconds)
-    return _read_result(folder / RESULT, seconds)
+        running.process.stderr.close()
+    return _outcome(ended, tail, time.perf_counter() - began, limits)
 
 
-def clean_environment(folder: Path, device: str) -> dict[str, str]:
-    """The whole environment of a clean process."""
-    kept = {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"}
-    if device != "cpu":
-        kept["PATH"] = os.defpath
-        kept |= {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
-    return kept
+def device_files(device: str) -> list[str]:
+    """The device files of the GPU driver."""
+    if device == "cpu":
+        return []
+    return sorted(path for path in glob("/dev/nvidia*") + glob("/dev/nvidia-caps/*") if not os.path.isdir(path))
 
 
-def _follow(process: subprocess.Popen[str], tail: deque[str], on_event: Event) -> None:
+def device_environment(device: str) -> dict[str, str]:
+    """What a clean process is told of its device; nothing of it can change a number.
+
+    On a CPU: that threads which wait sleep. Spinning ones take, on a busy machine, the time that the working one needs.
+    For a GPU: where its driver is and which device is ours.
+    """
+    if device == "cpu":
+        return {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
+
+
+def _follow(stream: IO[bytes], tail: deque[str], on_event: Event) -> None:
     """Read the process's stderr to its end: events are JSON lines, everything else is kept for an error message."""
-    if process.stderr is None:
-        return
-    for line in process.stderr:
-        event = _event(line)
-        if event is None:
-            tail.append(line.rstrip()[:500])
-        else:
-            on_event(*event)
+    with suppress(ValueError, OSError):
+        for raw in stream:
+            line = raw.decode("utf-8", "replace")
+            event = _event(line)
+            if event is None:
+                tail.append(line.rstrip()[:500])
+            else:
+                on_event(*event)
 
 
 def _event(line: str) -> tuple[str, float] | None:
@@ -152,52 +140,28 @@ def _event(line: str) -> tuple[str, float] | None:
         return None
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End the process and what it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    except PermissionError:
-        process.kill()
-    process.wait()
-
-
-def _describe_end(code: int, tail: deque[str]) -> str:
+def _outcome(ended: Ended, tail: deque[str], seconds: float, limits: Limits) -> Outcome:
     last = next((line for line in reversed(tail) if line.strip()), "it said nothing")
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        return f"the clean process was killed by {name}: {last}"
-    return f"the clean process ended with code {code}: {last}"
+    problem = None
+    if ended.problem:
+        advice = "; allow more with --time-limit" if ended.wall_seconds >= limits.seconds else ""
+        problem = f"measuring was stopped: {ended.problem}{advice}"
+    elif ended.code:
+        problem = f"the clean process ended with code {ended.code}: {last}"
+    elif RESULT in ended.missing:
+        problem = f"the clean process left no result: {ended.missing[RESULT]}"
+    if problem is None:
+        try:
+            result = json.loads(ended.outputs[RESULT])
+        except ValueError as wrong:
+            problem = f"the clean process left no readable result: {wrong}"
+        else:
+            if isinstance(result, dict):
+                return Outcome(result, None, seconds, ended.level)
+            problem = "the clean process left a result that is no object"
+    return Outcome(None, problem, seconds, ended.level)
 
 
-def _read_result(path: Path, seconds: float) -> Outcome:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_RESULT_BYTES + 1)
-        if len(raw) > MAX_RESULT_BYTES:
-            return Outcome(None, f"the clean process left a result of over {MAX_RESULT_BYTES:,} bytes", seconds)
-        result = json.loads(raw)
-    except (OSError, ValueError) as problem:
-        return Outcome(None, f"the clean process left no readable result: {problem}", seconds)
-    if not isinstance(result, dict):
-        return Outcome(None, "the clean process left a result that is no object", seconds)
-    return Outcome(result, None, seconds)
-
-
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """The other end of `run_clean`. Raises UnderparError when the result is not plain JSON data."""
-    try:
-        text = json.dumps(_finite(result), allow_nan=False)
-    except (TypeError, ValueError) as problem:
-        raise UnderparError(f"a measurement is not plain JSON data: {problem}") from None
-    (folder / RESULT).write_text(text, encoding="utf-8")
-
-
-def _finite(data: Any) -> Any:
-    """JSON has no infinity and no NaN; they travel as words."""
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return repr(data) if isinstance(data, float) and not math.isfinite(data) else data
+def write_result(result: Mapping[str, Any]) -> None:
+    """The other end of `run_clean`: leave the result in the working folder."""
+    Path(RESULT).write_text(json.dumps(plain(result)), encoding="utf-8")

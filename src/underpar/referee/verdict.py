@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from underpar.core.errors import DataError, suggest
+from underpar.core.errors import ConfigError, DataError, suggest
+from underpar.referee.classes import CLASSES, invalidity_class
 from underpar.referee.rules import Mark
 
 
@@ -46,13 +47,16 @@ class CheckResult:
     """Plain JSON data."""
     missing: str | None = None
     """For a check that could not run although the verdict needs it: what was missing."""
+    classes: tuple[str, ...] = ()
+    """Classes of invalidity that a failure looks like, the likeliest first."""
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> CheckResult:
         """Raises DataError on a field that is absent or of the wrong type."""
         try:
-            found = CheckResult(**(data | {"mark": Mark(data["mark"])}))
-        except (TypeError, KeyError, ValueError) as problem:
+            classes = tuple(invalidity_class(id).id for id in data.get("classes", ()))
+            found = CheckResult(**(data | {"mark": Mark(data["mark"]), "classes": classes}))
+        except (TypeError, KeyError, ValueError, ConfigError) as problem:
             raise DataError(f"not the result of a check: {problem}; verify again to get a fresh verdict") from None
         if found.passed not in (True, False, None):
             raise DataError(f"check {found.id}: passed = {found.passed!r}; valid: true, false, null")
@@ -99,7 +103,8 @@ class Verdict:
         one = self.decisive
         match self.ruling:
             case Ruling.INVALID if one:
-                return f"invalid ({one.rule}, {one.id}): {one.statement}"
+                named = f"{one.classes[0]} {CLASSES[one.classes[0]].title}; " if one.classes else ""
+                return f"invalid ({named}{one.rule}, {one.id}): {one.statement}"
             case Ruling.DISPUTED if one:
                 return f"disputed ({one.rule}, {one.id}): {one.statement}"
             case Ruling.UNVERIFIABLE:
@@ -124,7 +129,9 @@ class Verdict:
         return {
             "verdict": str(self.ruling),
             "reason": self.reason,
-            "checks": [asdict(c) | {"mark": str(c.mark)} for c in self.checks],
+            "class": next(iter(self.decisive.classes), None) if self.decisive else None,
+            "classes": {id: CLASSES[id].title for check in self.checks for id in check.classes},
+            "checks": [asdict(c) | {"mark": str(c.mark), "classes": list(c.classes)} for c in self.checks],
             "measured": self.measured,
             "subject": self.subject,
         }

@@ -1,0 +1,81 @@
+"""The probes of a plan on one predictor, in the order from cheap and telling to dear. Facts only; checks judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from underpar.referee.measurement import Measurement
+from underpar.referee.plan import Plan
+from underpar.referee.predictor import Predictor, Replayable, Scalable, Stepwise, Sweepable, Warmable, is_stepwise
+from underpar.referee.probes import canary_text, process
+from underpar.referee.probes.canary import CanaryResult, run_canary
+from underpar.referee.probes.documents import document_isolation, document_order, document_segment
+from underpar.referee.probes.flip import FlipResult, future_flip
+from underpar.referee.probes.sweep import (
+    SweepResult,
+    sweep_by_charging,
+    sweep_choice,
+    sweep_distributions,
+    sweep_ids,
+    target_sweep,
+)
+
+
+def run_probes(predictor: Predictor, tokens: np.ndarray, plan: Plan, seed: int, found: Measurement) -> None:
+    """Probe a predictor on the beginning of its held-out stream, uint16 (N,). Every probe has a seed of its own."""
+    segment = tokens[: min(plan.segment_tokens, len(tokens))]
+    flip: FlipResult | None = found.fact("flip", lambda: future_flip(predictor, segment, seed + 2, plan.flip_trials))
+    for number, name in enumerate(plan.canaries):
+        draw = partial(_canary_text, name, tokens, plan.canary_tokens, predictor.bos_id, seed + 10 + number)
+        found.fact(f"canary_{name}", partial(_canary, predictor, draw))
+    if plan.sweep_positions:
+        found.fact("sweep", lambda: _sweep(predictor, segment, plan, seed + 3))
+    documents = document_segment(tokens, predictor.bos_id, len(segment))
+    if plan.swaps:
+        found.fact("order", lambda: document_order(predictor, documents, seed + 4, plan.swaps))
+    if plan.boundaries:
+        found.fact("isolation", lambda: document_isolation(predictor, documents, seed + 5, plan.boundaries))
+    if flip is not None:
+        _process_pairs(predictor, segment, plan, seed + 6, flip.noise_nats, found)
+    if plan.whole_flips and len(tokens) > len(segment):
+        found.fact("flip_whole", lambda: future_flip(predictor, tokens, seed + 7, plan.whole_flips))
+
+
+def _process_pairs(
+    predictor: Predictor, segment: np.ndarray, plan: Plan, seed: int, noise: float, found: Measurement
+) -> None:
+    if plan.replay and isinstance(predictor, Replayable):
+        found.fact("replay", lambda: process.replay(predictor, segment, predictor.charges(segment), noise, seed))
+    if plan.warm_up and isinstance(predictor, Warmable):
+        found.fact("warm_up", lambda: process.warm_up(predictor, segment, noise, seed))
+    if plan.world > 1 and isinstance(predictor, Scalable):
+        one = partial(predictor.charges, segment)
+        found.fact("world", lambda: process.world_size(predictor, segment, one(), noise, plan.world))
+
+
+def _canary(predictor: Predictor, draw: Callable[[], canary_text.CanaryText]) -> CanaryResult:
+    return run_canary(predictor, draw())
+
+
+def _canary_text(name: str, tokens: np.ndarray, length: int, bos_id: int | None, seed: int) -> canary_text.CanaryText:
+    layout = tokens[: min(length + 1, len(tokens))]
+    counts = np.bincount(tokens)
+    if name == "text":
+        return canary_text.text_canary(layout, tokens, counts, bos_id, seed)
+    make = {"uniform": canary_text.uniform_canary, "frequency": canary_text.frequency_canary}[name]
+    return make(layout, counts, bos_id, seed)
+
+
+def _sweep(predictor: Predictor, segment: np.ndarray, plan: Plan, seed: int) -> SweepResult:
+    if isinstance(predictor, Sweepable):
+        return target_sweep(predictor, segment[: plan.sweep_positions])
+    if is_stepwise(predictor) and isinstance(predictor, Stepwise):
+        return sweep_distributions(predictor, segment)
+    generator = np.random.default_rng(seed)
+    base = predictor.charges(segment)
+    positions, at_random = sweep_choice(segment, base, plan.sweep_positions, predictor.bos_id, generator)
+    ids = sweep_ids(segment, predictor.vocab_size, plan.sweep_ids, generator)
+    return sweep_by_charging(predictor, segment, positions, at_random, ids, base)
