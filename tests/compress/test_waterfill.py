@@ -84,6 +84,25 @@ def test_every_error_costs_the_same() -> None:
             assert cost(weight, found, hessian) == pytest.approx(weight.numel() * step**2 / 24, rel=0.1)
 
 
+def test_every_pass_of_a_recurrent_layer_counts(layers) -> None:
+    """Seen three times as often with the same sums a token and pass, a layer gets steps finer by the root of three."""
+    tensors, hessians = layers
+    often = {
+        name: Hessian(3 * h.gram, 3 * h.tokens, 3 * h.output_gradient) if name == "blocks.0.up" else h
+        for name, h in hessians.items()
+    }
+    once, thrice = (
+        {
+            item.name: item.meta["base"]
+            for item in quantise(tensors, Waterfill(step=0.02), found)
+            if item.method == "trellis"
+        }
+        for found in (hessians, often)
+    )
+    assert once.pop("blocks.0.up") - thrice.pop("blocks.0.up") in (6, 7)  # eighths of an octave: 8 * log2(3) / 2 = 6.3
+    assert once == thrice
+
+
 def test_rows_too_large_for_the_codes_get_larger_steps() -> None:
     weight, hessian = case(60, 80, seed=3)
     weight[7] *= 1e4

@@ -20,7 +20,7 @@ class Hessian:
     gram: torch.Tensor
     """(in, in) float32: the sum of x x^T over inputs x. GPTQ does not mind its scale."""
     tokens: int
-    """How many inputs were summed."""
+    """How many inputs were summed; a recurrent layer's count once a pass."""
     output_gradient: torch.Tensor | None = None
     """(out,) float32: the sum of the squared derivative of the loss, in nats, by each output; where it was recorded, an error
     of one row can be held against that of another, and of another layer."""

@@ -89,6 +89,7 @@ class Filling:
                 [found[name] for name in names],
                 damping=quantiser.damping,
                 gradient_floor=quantiser.gradient_floor,
+                tokens=min(hessian.tokens for hessian in found.values()),
             )
             for names in shapes.values()
         ]

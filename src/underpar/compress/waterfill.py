@@ -85,12 +85,14 @@ def prepare(
     *,
     damping: float = 0.01,
     gradient_floor: float = 0.3,
+    tokens: int | None = None,
 ) -> Prepared:
     """Factor the Hessians of matrices (rows, cols) of one shape, on the Hessians' device.
 
     damping: added to the diagonal of H, as a share of its mean. gradient_floor: added to every row's mean square derivative,
     as a share of the mean: what calibration saw little of is not free. Without derivatives a matrix's outputs count equally,
-    and by the inverse of their power, so that every matrix is hurt by the same share.
+    and by the inverse of their power, so that every matrix is hurt by the same share. tokens: of the calibration text, fewer
+    than a Hessian's where a recurrent layer met each several times and its errors count as often; None: no such layer.
     """
     device = hessians[0].gram.device
     weights = torch.stack([tensor.to(device, torch.float32) for tensor in tensors])
@@ -101,7 +103,7 @@ def prepare(
     middle = logs.median(1, keepdim=True).values
     exponents = (OCTAVE * (logs - middle)).round().clamp(-STEP_RANGE, STEP_RANGE)
     columns = grid_steps(exponents)
-    costs = torch.stack([_row_costs(*item) for item in zip(weights, grams, hessians, strict=True)])
+    costs = torch.stack([_row_costs(*item, tokens) for item in zip(weights, grams, hessians, strict=True)])
     costs = costs + gradient_floor * costs.mean(1, keepdim=True)
     if not bool((costs > 0).all()):
         raise ArtifactError(f"the outputs of {names[0]!r} or another of its shape have no influence; calibrate again")
@@ -117,9 +119,9 @@ def prepare(
     )
 
 
-def _row_costs(weight: torch.Tensor, gram: torch.Tensor, hessian: Hessian) -> torch.Tensor:
-    """(rows,): what a squared error of each output costs."""
+def _row_costs(weight: torch.Tensor, gram: torch.Tensor, hessian: Hessian, tokens: int | None) -> torch.Tensor:
+    """(rows,): what a squared error of each output costs a token of text, over all passes."""
     if hessian.output_gradient is not None:
-        return hessian.output_gradient.to(gram.device, torch.float32) / hessian.tokens
+        return hessian.output_gradient.to(gram.device, torch.float32) / (tokens or hessian.tokens)
     power = (weight @ gram * weight).sum(1).mean().clamp_min(1e-20)
     return torch.ones(len(weight), device=gram.device) / power
