@@ -12,9 +12,12 @@ from artifact_forge import forge, take_apart, with_streams
 
 from underpar.compress.codecs import Brotli, Mixing, Store, Xz, Zlib, Zstd
 from underpar.compress.container import read_artifact
+from underpar.compress.gptq import Hessian
 from underpar.compress.lowrank import AsymmetricLowRank
 from underpar.compress.quantise import Float16, IntRows, quantise
+from underpar.compress.rounding import Trellis
 from underpar.compress.rules import ByRule, Rule
+from underpar.compress.waterfill import prepare
 from underpar.compress.writer import build_artifact
 from underpar.core.errors import ArtifactError
 from underpar.core.roles import Role
@@ -37,6 +40,10 @@ def small_artifact(codec) -> bytes:
     rules = (Rule(at_most_elements=16, precision=Float16()), Rule(precision=IntRows(bits=6)))
     encoded = quantise(tensors, ByRule(rules=rules, correction=AsymmetricLowRank(rank=2, count=1)))
     assert [item.name for item in encoded if item.method == "scaled+lowrank"] == ["blocks.0.up"]
+    white = Hessian(torch.eye(12), 1, torch.ones(16))
+    encoded += prepare(["blocks.0.down"], [torch.randn(16, 12, generator=generator)], [Role.MATRIX], [white]).encode(
+        0.5, Trellis()
+    )
     return build_artifact({"model": {"num_layers": 1}, "names": ["a", "b"]}, encoded, codec)[0]
 
 
@@ -90,6 +97,8 @@ NASTY = (
         "plain",
         "scaled",
         "scaled+lowrank",
+        "grid",
+        "trellis",
         "bool",
         "float64",
         "int8",
@@ -264,6 +273,8 @@ CASES = {
     "code range": lambda d: tensor_row(d, "embed")["meta"].update(high=128),
     "codes .* leave their range": lambda d: tensor_row(d, "embed")["meta"].update(low=-3, high=3),
     "divides the elements of 'right'": lambda d: tensor_row(d, "blocks.0.up")["parts"][5].update(shape=[7]),
+    "base 9999 is not": lambda d: tensor_row(d, "blocks.0.down")["meta"].update(base=9999),
+    "grids store matrices": lambda d: tensor_row(d, "blocks.0.down").update(dtype="int32"),
     "declares .* its parts have": lambda d: d["streams"][0].update(decoded_bytes=d["streams"][0]["decoded_bytes"] + 1),
     "byte planes": lambda d: d["streams"][0].update(planes=3),
     "streams of .* bytes in a file": lambda d: d["streams"][0].update(coded_bytes=2**62),

@@ -305,6 +305,15 @@ def code_matrix(registers, data, codes, table, weights, fixed, work, shift, vari
         mean = min(MAX_VARIANCE, max(1, total // (i + 1)))
 
 
+@_compile
+def trellis_halves(codes, machine, states, found):
+    """Which codes (rows, cols) stand for half a step more: `found`, bool, by `machine` (states, 2) from `states` (cols,) on."""
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            found[i, j] = states[j] & 1 == 1
+            states[j] = machine[states[j], codes[i, j] & 1]
+
+
 # ------------------------------------------------------------------------------------------------- words
 
 PREVIOUS = 8 * 256 * 256
