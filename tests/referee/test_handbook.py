@@ -6,6 +6,7 @@ import pytest
 
 import underpar
 from underpar.referee.attacks.registry import EXAMPLES
+from underpar.referee.audit.folder import CHECK_IDS
 from underpar.referee.checks import CHECKS
 from underpar.referee.classes import CLASSES
 from underpar.referee.handbook import handbook
@@ -27,5 +28,8 @@ def test_every_class_and_example_is_in_it() -> None:
         assert example.class_id in CLASSES
         assert example.forbidden in text
         assert example.allowed in text
-        assert set(example.caught_by) <= {check.id for check in CHECKS}
+        assert set(example.caught_by) <= {check.id for check in CHECKS} | {
+            *CHECK_IDS,
+            *(f"scan.{id}" for id in CLASSES),
+        }
         assert example.forbidden != example.allowed

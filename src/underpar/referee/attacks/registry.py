@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from underpar.referee.attacks.base import BOS, VOCAB_SIZE
+from underpar.referee.audit.examples import AUDIT_EXAMPLES
 from underpar.referee.classes import Example
 from underpar.referee.predictor import CallablePredictor, ObjectPredictor, Predictor
 
@@ -105,5 +106,5 @@ ATTACKS: tuple[Attack, ...] = (
 )
 """Every example, in the order of the classes."""
 
-EXAMPLES: tuple[Example, ...] = tuple(attack.example() for attack in ATTACKS)
-"""The same for the handbook."""
+EXAMPLES: tuple[Example, ...] = (*(attack.example() for attack in ATTACKS), *AUDIT_EXAMPLES)
+"""The same for the handbook, and what the audit of a record folder finds."""

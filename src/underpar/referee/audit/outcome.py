@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from underpar.referee.rules import Mark, Rule
@@ -34,8 +34,8 @@ class Check:
         **evidence: Any,
     ) -> CheckResult:
         """`see` is a command that shows the place; `mark` and `rule` replace the check's own."""
-        evidence = {"class": vclass or self.vclass, **({"see": see} if see else {}), **evidence}
-        return self._result(False, statement, evidence, rule=rule, mark=mark)
+        found = self._result(False, statement, {**({"see": see} if see else {}), **evidence}, rule=rule, mark=mark)
+        return replace(found, classes=(vclass or self.vclass,))
 
     def lacks(self, missing: str, statement: str = "", **evidence: Any) -> CheckResult:
         """Something that the verdict needs is not there."""
@@ -88,7 +88,7 @@ Found = CheckResult | Note
 
 def class_of(check: CheckResult) -> str:
     """The class of invalidity that a failed check belongs to, '' for one that did not fail."""
-    return str(check.evidence.get("class", ""))
+    return next(iter(check.classes), "")
 
 
 def show_line(root: str, where: str) -> str:

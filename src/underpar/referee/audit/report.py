@@ -97,7 +97,7 @@ class Report:
             "date": self.date,
             "author": self.author,
             **self.verdict.to_json(),
-            "classes": self.classes,
+            "flags": self.classes,
             "score": self.score.to_json() if self.score else None,
             "stated_score": self.stated,
             "train_seconds": list(self.seconds),
