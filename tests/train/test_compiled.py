@@ -12,7 +12,7 @@ from underpar.data.context import Batch, packed_context
 from underpar.train.compiled import compile_model, graphs_compiled
 from underpar.train.events import Sinks
 from underpar.train.loop import Trainer
-from underpar.train.preparation import ragged_variants
+from underpar.train.preparation import ragged_variants, rehearse
 
 
 def compiled(folder: Path, data: Path, **options: Any) -> tuple[Trainer, Memory]:
@@ -24,7 +24,7 @@ def compiled(folder: Path, data: Path, **options: Any) -> tuple[Trainer, Memory]
     return trainer, memory
 
 
-@pytest.mark.parametrize("options", [{"kind": "rows"}, {"kind": "packed", "stack": "late"}])
+@pytest.mark.parametrize("options", [{"kind": "rows"}, {"kind": "packed", "stack": "recurrent"}])
 def test_the_warm_up_leaves_nothing_to_compile(tmp_path: Path, data: Path, options: dict[str, Any]) -> None:
     trainer, memory = compiled(tmp_path, data, warmup_steps=2, **options)
     before = graphs_compiled()
@@ -43,6 +43,14 @@ def test_what_compiles_while_the_clock_runs_is_counted_and_said(tmp_path: Path, 
     assert [e for e in memory.events if e["event"] == "recompilation"] == [
         {"event": "recompilation", "step": 1, "graphs": 1}
     ]
+
+
+def test_a_rehearsal_compiles_nothing(tmp_path: Path, data: Path) -> None:
+    trainer, _ = compiled(tmp_path, data, stack="recurrent")
+    before = graphs_compiled()
+    rehearse(trainer)
+    assert graphs_compiled() == before
+    assert trainer.run().recompilations == 2  # and afterwards the compiler is back
 
 
 def batch(documents: int, length: int = 256) -> Batch:

@@ -18,6 +18,7 @@ from underpar.core.world import World
 from underpar.data.context import Batch
 from underpar.data.loaders import StepLoader
 from underpar.train.events import EffectTrace, JsonLines, Sinks
+from underpar.train.preparation import warm_up
 
 
 def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -83,7 +84,7 @@ def test_warm_up_after_a_resume_leaves_no_trace(tmp_path: Path, data: Path) -> N
     assert trainer.resume()
     assert trainer.step == 8
     before = weights(trainer), {k: v.clone() for k, v in trainer.optimisers.state_tensors().items()}
-    trainer.warm_up()
+    warm_up(trainer)
     assert_equal_weights(before[0], weights(trainer))
     assert_equal_weights(before[1], trainer.optimisers.state_tensors())
     resumed, _ = run_to_end(trainer)
@@ -97,7 +98,7 @@ def test_warm_up_reads_no_text_and_is_outside_the_clock(tmp_path: Path, data: Pa
 
     loader = Unread(data, ROWS, BOS, World(), micro_batch_tokens=64)
     trainer = make_trainer(tmp_path, data, loader=loader, warmup_steps=2)
-    trainer.warm_up()
+    warm_up(trainer)
     assert trainer.clock.elapsed == 0.0
     assert trainer.clock.paused_seconds["warm-up"] > 0.0
     assert (trainer.step, loader.position) == (0, 0)

@@ -9,6 +9,7 @@ from train_jobs import make_trainer
 
 from underpar.core.budget import Budget
 from underpar.core.world import World
+from underpar.train.preparation import warm_up
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,7 +33,7 @@ def test_the_host_waits_for_the_device_nowhere_in_a_step(
     trainer = make_trainer(
         tmp_path, data, world=CUDA, stack=stack, precision="float32", compile=False, budget=Budget(train_steps=20)
     )
-    trainer.warm_up()
+    warm_up(trainer)
     torch.cuda.set_sync_debug_mode("error")
     assert trainer._steps() == "train_steps"
 

@@ -13,6 +13,7 @@ from underpar.core.world import World
 from underpar.nn.fake_quantise import FakeIntPerRow
 from underpar.optim.schedules import FromFraction, Schedule
 from underpar.train.events import Sinks
+from underpar.train.preparation import rehearse, warm_up
 
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -49,7 +50,7 @@ def test_the_warm_up_meets_every_phase_and_leaves_no_trace(tmp_path: Path, data:
     trainer = make_trainer(tmp_path / "a", data, stack="late", warmup_steps=5)
     listener = Listener(trainer)
     before = weights(trainer)
-    trainer.warm_up()
+    warm_up(trainer)
     assert set(listener.phases) == {Phase(looped, fake) for looped in (False, True) for fake in (False, True)}
     assert equal(before, weights(trainer))
     plain, one = run_to_end(make_trainer(tmp_path / "b", data, stack="late"))
@@ -101,7 +102,7 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path, data: Path, kind: str) -> N
     trainer = make_trainer(tmp_path / "b", data, stack="late", kind=kind)
     assert trainer.average is not None
     before = trainer.average.averaged()
-    trainer.rehearse()
+    rehearse(trainer)
     assert (trainer.step, trainer.loader.position, trainer.visited_seconds, trainer.trace.changes) == (0, 0, [], {})
     assert equal(before, trainer.average.averaged())
     rehearsed, two = run_to_end(trainer)

@@ -54,6 +54,8 @@ def test_the_result_has_both_numbers_and_says_which_counts(tmp_path: Path, data:
     assert plain.validation == {"raw": {"loss_nats": 2.0, "bpb": 1.0}}
     assert plain.unquantised == {"loss_nats": 2.0, "bpb": 1.0}
     assert make_trainer(tmp_path / "c", data).run().unquantised is None
+    off = make_trainer(tmp_path / "d", data, validate=lambda _: (2.0, 1.0), validate_at_end=False).run()
+    assert off.validation == {}
 
 
 def test_a_failing_validation_leaves_the_trained_weights(tmp_path: Path, data: Path) -> None:

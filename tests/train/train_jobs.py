@@ -67,7 +67,15 @@ def late() -> Parts:
     return parts
 
 
-STACKS: dict[str, Callable[[], Parts]] = {"plain": plain, "late": late}
+def recurrent() -> Parts:
+    """Two phases, and nothing else that is not plain."""
+    parts = plain()
+    parts.model.topology = UNet(recurrence=Recurrence(first=1, last=1, passes=2))
+    parts.schedule.recurrence = FromFraction(fraction=0.35)
+    return parts
+
+
+STACKS: dict[str, Callable[[], Parts]] = {"plain": plain, "late": late, "recurrent": recurrent}
 
 
 class Memory:

@@ -35,6 +35,7 @@ from underpar.recipes import Recipe
 from underpar.train.compiled import graphs_compiled
 from underpar.train.events import Sinks
 from underpar.train.loop import Trainer
+from underpar.train.preparation import warm_up
 
 BOS_ID = 1
 STEPS_OF_TEXT = 4
@@ -77,7 +78,7 @@ def bench_recipe(
     with tempfile.TemporaryDirectory() as folder, forced(attention):
         trainer = _trainer(resolved, world, Path(folder))
         _say(world, "compiling and warming up")
-        trainer.warm_up()
+        warm_up(trainer)
         reader = iter(trainer.loader)
         text = list(islice(reader, STEPS_OF_TEXT))
         reader.close()  # type: ignore[attr-defined]
@@ -281,7 +282,7 @@ def warm_up_seconds(resolved: Resolved[Recipe], world: World, attention: str | N
     """Seconds of compilation and of the rest of the warm-up, before the first step of a run."""
     with tempfile.TemporaryDirectory() as folder, forced(attention):
         trainer = _trainer(resolved, world, Path(folder))
-        trainer.warm_up()
+        warm_up(trainer)
         return {name: trainer.clock.paused_seconds.get(name, 0.0) for name in ("compile", "warm-up")}
 
 

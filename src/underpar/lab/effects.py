@@ -26,6 +26,7 @@ from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.optim.schedules import Progress, Schedule, Settings
 from underpar.recipes import Recipe, registry
 from underpar.train.loop import Trainer
+from underpar.train.preparation import rehearse
 
 STAGES = ("train", "pack", "score")
 """Where settings are read. Until all have run, a setting that none has read is open."""
@@ -63,7 +64,7 @@ class Watch:
         """Let training and scoring read what they will read, where something changed. Leaves no trace. Collective."""
         if self.changes:
             with self.recording():
-                trainer.rehearse()
+                rehearse(trainer)
                 _rehearse_scoring(trainer, self.config.evaluate.window, world)
 
     def judge(self, trainer: Trainer) -> list[Effect]:

@@ -84,9 +84,13 @@ class EffectTrace:
 
     def __init__(self, changes: dict[str, list[list[float]]] | None = None) -> None:
         self.changes = changes or {}
+        self._last: dict[str, float] = {}
 
     def record(self, step: int, used: dict[str, float]) -> None:
         for name, value in used.items():
+            if self._last.get(name) == value:  # most are constant, and rounding is what costs
+                continue
+            self._last[name] = value
             points = self.changes.setdefault(name, [])
             rounded = float(f"{value:.9g}")
             if not points or points[-1][1] != rounded:

@@ -4,8 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from itertools import cycle, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from underpar.core.errors import TrainError
 from underpar.core.phase import Phase
 from underpar.core.world import World
 from underpar.data.context import Batch
-from underpar.data.loaders import StepLoader, synthetic_step
+from underpar.data.loaders import StepLoader
 from underpar.model.gpt import GPT
 from underpar.optim.averaging import WeightAverage
 from underpar.optim.partition import Optimisers
@@ -28,7 +27,7 @@ from underpar.train.compiled import compile_model, graphs_compiled
 from underpar.train.diagnose import first_bad_tensor
 from underpar.train.events import EffectTrace, Sinks
 from underpar.train.pace import InFlight, Pace
-from underpar.train.preparation import one_row, ragged_variants, restored, stations, without_compiler
+from underpar.train.preparation import warm_up
 from underpar.train.process import Interrupts, unburdened_collector
 from underpar.train.training import AVERAGED, RAW, Training, TrainResult
 from underpar.train.weights import averaged_weights, set_weights
@@ -66,6 +65,7 @@ class Trainer:
             self.forward = compile_model(model)
         self.warmup_steps, self.checkpoint_every_seconds = training.warmup_steps, training.checkpoint_every_seconds
         self.log_every, self.validate_every = training.log_every_steps, training.validate_every_steps
+        self.validate_at_end = training.validate_at_end
         self.phases = model.distinct_phases(schedule.phases())
         self.obeyed = _obeyed(model)
         self.clock = Clock()
@@ -115,12 +115,12 @@ class Trainer:
         Raises TrainError on a non-finite loss.
         """
         if not self.is_finished:
-            self.warm_up()
+            warm_up(self)
         self._announce()
         with self._interrupts.watched(), unburdened_collector():
             reason = self._steps()
         self._checkpoint()
-        validation = {} if reason == "interrupted" else self._validate_outcome()
+        validation = self._validate_outcome() if self.validate_at_end and reason != "interrupted" else {}
         self.sinks.log(
             {"event": "stop", "reason": reason, "step": self.step, "train_seconds": round(self.clock.elapsed, 3)}
         )
@@ -171,7 +171,7 @@ class Trainer:
     def update(self, batches: list[Batch], settings: Settings, step: int) -> tuple[Tensor, dict[str, float]]:
         """One optimiser step, the model's step number `step`. Returns the loss and every setting that was consumed."""
         phase = self.model.effective_phase(settings.phase)
-        loss = self.world.sum_(self._accumulate(batches, phase))  # every process sees a non-finite loss anywhere
+        loss = self.world.sum_(self.accumulate(batches, phase))  # every process sees a non-finite loss anywhere
         if not self.on_cuda and not torch.isfinite(loss):
             self._fail(step, batches, phase)  # before the update spreads it
         used = self.optimisers.step(settings)
@@ -190,7 +190,7 @@ class Trainer:
             "train.seq_len": max(batch.context.max_seqlen for batch in batches),
         }
 
-    def _accumulate(self, batches: list[Batch], phase: Phase) -> Tensor:
+    def accumulate(self, batches: list[Batch], phase: Phase) -> Tensor:
         """Forward and backward over this process's share; gradients end as its part of the mean over the whole step."""
         total = torch.zeros((), device=self.world.device)
         for batch in batches:
@@ -242,44 +242,6 @@ class Trainer:
         )
 
     # ------------------------------------------------------------------------------------------------- around the steps
-
-    def warm_up(self) -> None:
-        """Compile and settle every phase on random tokens, then put everything back."""
-        if not self.warmup_steps:
-            return
-        vocab_size, micro = self.model.config.vocab_size, self.loader.micro_batch_tokens
-        batches = synthetic_step(self.loader.config, vocab_size, self.loader.bos_id, self.world, micro)
-        start = self.schedule.at(Progress(0, 0, 0.0), self.budget)
-        settings = [replace(start, phase=phase) for phase in self.phases]
-        with restored(self.model, self.optimisers, self.average):
-            with self.clock.pause("compile" if self.forward is not self.model else "warm-up"):
-                for each in settings:
-                    self.update(batches, each, 1)
-                    self._accumulate(ragged_variants(batches), each.phase)
-                    self._idle()
-            with self.clock.pause("warm-up"):
-                for number in range(len(settings), self.warmup_steps):
-                    self.update(batches, settings[number % len(settings)], 1)
-                self._idle()
-        if self.on_cuda:
-            torch.cuda.reset_peak_memory_stats()
-
-    def rehearse(self) -> None:
-        """A few steps on one row of random tokens, spread over the whole budget, without a compiler; then put all back.
-
-        Whoever records which settings are read has then seen what training reads. A step of text is cut, and not trained on.
-        """
-        self.loader.step_at(self.loader.position)
-        row = one_row(self.loader.config, self.model.config.vocab_size, self.loader.bos_id, self.world.device)
-        phases = cycle(self.phases)
-        with restored(self.model, self.optimisers, self.average), without_compiler(self.forward is not self.model):
-            for progress in stations(self.budget):
-                settings = replace(self.schedule.at(progress, self.budget), phase=next(phases))
-                self.update(row, settings, progress.step + 1)
-
-    def _idle(self) -> None:
-        if self.on_cuda:
-            torch.cuda.synchronize()
 
     def _announce(self) -> None:
         config = self.loader.config

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,13 +12,61 @@ from torch import nn
 
 from underpar.core.budget import Budget
 from underpar.data.context import Batch, packed_context
-from underpar.data.loaders import Loader
+from underpar.data.loaders import Loader, synthetic_step
 from underpar.optim.averaging import WeightAverage
 from underpar.optim.partition import Optimisers
 from underpar.optim.schedules import Progress
 from underpar.train.weights import set_weights
 
+if TYPE_CHECKING:
+    from underpar.train.loop import Trainer
+
 _NO_TOKEN = -1
+
+
+def warm_up(trainer: "Trainer") -> None:
+    """Compile and settle every phase on random tokens, then put everything back. Books its seconds on the trainer's clock."""
+    if not trainer.warmup_steps:
+        return
+    loader, model = trainer.loader, trainer.model
+    size, micro = model.config.vocab_size, loader.micro_batch_tokens
+    batches = synthetic_step(loader.config, size, loader.bos_id, trainer.world, micro)
+    start = trainer.schedule.at(Progress(0, 0, 0.0), trainer.budget)
+    settings = [replace(start, phase=phase) for phase in trainer.phases]
+    compiles = trainer.forward is not model
+    with restored(model, trainer.optimisers, trainer.average):
+        with trainer.clock.pause("compile" if compiles else "warm-up"):
+            for each in settings:
+                trainer.update(batches, each, 1)
+                trainer.accumulate(ragged_variants(batches), each.phase)
+                model.zero_grad(set_to_none=True)
+            _wait(trainer)
+        with trainer.clock.pause("warm-up"):
+            for number in range(len(settings), trainer.warmup_steps):
+                trainer.update(batches, settings[number % len(settings)], 1)
+            _wait(trainer)
+    if trainer.on_cuda:
+        torch.cuda.reset_peak_memory_stats()
+
+
+def rehearse(trainer: "Trainer") -> None:
+    """A few steps on one row of random tokens, spread over the whole budget, without a compiler; then put everything back.
+
+    Whoever records which settings are read has then seen what training reads. A step of text is cut, and not trained on.
+    """
+    loader, phases = trainer.loader, cycle(trainer.phases)
+    loader.step_at(loader.position)
+    row = one_row(loader.config, trainer.model.config.vocab_size, loader.bos_id, trainer.world.device)
+    compiles = trainer.forward is not trainer.model
+    with restored(trainer.model, trainer.optimisers, trainer.average), without_compiler(compiles):
+        for progress in stations(trainer.budget):
+            settings = replace(trainer.schedule.at(progress, trainer.budget), phase=next(phases))
+            trainer.update(row, settings, progress.step + 1)
+
+
+def _wait(trainer: "Trainer") -> None:
+    if trainer.on_cuda:
+        torch.cuda.synchronize()
 
 
 @contextmanager

@@ -26,7 +26,9 @@ class Training(Config):
     """Steps on random tokens before the clock starts, shared among the phases, after which all state is put back."""
     log_every_steps: PositiveInt = 10
     validate_every_steps: NonNegativeInt = 0
-    """0 validates after training only."""
+    """0 validates not before the end."""
+    validate_at_end: bool = True
+    """Score the finished weights before quantisation, outside the clock: the average, where there is one, and the last ones."""
     checkpoint_every_seconds: PositiveFloat = 300.0
 
     def dtype(self, world: World) -> torch.dtype:
