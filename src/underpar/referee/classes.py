@@ -88,8 +88,8 @@ def _all() -> Iterable[InvalidityClass]:
     yield InvalidityClass(
         "V02", "optimise on the positions that are scored", rules.CAUSAL, s.MEANINGLESS,
         "A bias, a delta or a scale is fitted to the loss of the same positions that are then charged with it.",
-        "Every charge of the window depends on the targets of the whole window. Fitting to earlier positions only keeps to "
-        "the conditions; whether it is welcome was asked in #1336 and not ruled on.",
+        "Every charge of the window depends on the targets of the whole window. Fitting to earlier positions only "
+        "keeps to the conditions; whether it is welcome was asked in #1336 and not ruled on.",
         both, "#1084, #1176, #1209, #1229, #1306, #1430; open: #1336",
     )  # fmt: skip
     yield InvalidityClass(
@@ -101,8 +101,8 @@ def _all() -> Iterable[InvalidityClass]:
     yield InvalidityClass(
         "V04", "cache keyed by the target, not normalised", rules.NORMALISED, s.MEANINGLESS,
         "A table whose key contains the target is read for the realised token only and mixed into its probability.",
-        "Nobody ever computes what the other tokens would have got. Their probabilities sum to tens or hundreds. A cache that "
-        "gives every candidate its value and renormalises is allowed.",
+        "Nobody ever computes what the other tokens would have got. Their probabilities sum to tens or hundreds. A "
+        "cache that gives every candidate its value and renormalises is allowed.",
         both, "#727, #779 (ruling), #809, #864, #972 (0.39 became 1.51 in #978), #1147",
     )  # fmt: skip
     yield InvalidityClass(
@@ -240,15 +240,15 @@ def _all() -> Iterable[InvalidityClass]:
     )  # fmt: skip
     yield InvalidityClass(
         "V27", "speedrun: untimed work and hand-picked runs", rules.SPEEDRUN, s.BIASED,
-        "Work moved into untimed compilation, backward passes at validation, another token stream, one hand-picked seed, a "
-        "faster machine than the one compared with.",
+        "Work moved into untimed compilation, backward passes at validation, another token stream, one hand-picked "
+        "seed, a faster machine than the one compared with.",
         "The time is the result, and it leaves something out.",
         (AUDIT,), "NG#80, NG#123, NG#205, NG#217, NG#271, NG#360",
     )  # fmt: skip
     yield InvalidityClass(
         "V28", "numerical corner cases", rules.NORMALISED, s.BIASED,
-        "Probabilities are floored for the target only, sums are taken in half precision, bad rows are dropped, hard tokens "
-        "are skipped.",
+        "Probabilities are floored for the target only, sums are taken in half precision, bad rows are dropped, "
+        "hard tokens are skipped.",
         "Each takes a little off the charge of the realised token that no other token gives back.",
         both, "found in reviews of several submissions",
     )  # fmt: skip

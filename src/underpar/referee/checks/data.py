@@ -12,8 +12,8 @@ OVERLAP_SHARE = 0.01
 HALF_SHARED_SHARE = 0.10
 FREE_TOKENS = 64
 """A stretch of new text this long that costs nothing is no luck."""
-LOST_SHARE = 0.25
-"""Rise of the cost of everything behind one altered token."""
+LOST_SHARE = 0.02
+"""Rise of the cost of everything behind one altered token, in the median. Honest predictors show a thousandth or less."""
 UNSEEN_Z = 6.0
 UNSEEN_SHARE = 0.05
 
@@ -25,9 +25,8 @@ def data_overlap(case: Case) -> Finding:
     share = exact / max(1, documents)
     statement = (
         f"{exact:,} of {documents:,} held-out documents ({share:.2%}) stand whole in {fact['train_tokens']:,} "
-        "training tokens, "
-        f"{half:,} share half of their 13-grams or more; {fact['shared_grams']:,} of {fact['grams']:,} 13-grams are "
-        "shared"
+        f"training tokens, {half:,} share half of their 13-grams or more; {fact['shared_grams']:,} of "
+        f"{fact['grams']:,} 13-grams are shared"
     )
     if share >= OVERLAP_SHARE:
         return Finding(False, f"{statement}; expected none", dict(fact), classes=("V09",))
@@ -58,8 +57,8 @@ def data_memory(case: Case) -> Finding:
         else "no long stretch of new text is free"
     )
     statement = (
-        f"{free}{lost}. Reading one: the text is stored, and followed word by word. Reading two: it was in the training "
-        "data by right, as a licence or a form is"
+        f"{free}{lost}. Reading one: the text is stored, and followed word by word. Reading two: it was in the "
+        "training data by right, as a licence or a form is"
     )
     return Finding(False, statement, evidence, classes=("V10", "V01", "V09"), mark=Mark.DISPUTED)
 

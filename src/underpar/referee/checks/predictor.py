@@ -11,11 +11,13 @@ from underpar.referee.case import Case, Kind
 from underpar.referee.checks.diagnose import CANARY_CLASSES, flip_classes, sum_classes
 from underpar.referee.checks.registry import Finding, check
 from underpar.referee.probes.canary import EVIDENCE_BITS, STAKES, evidence_bits
-from underpar.referee.probes.flip import tolerance
+from underpar.referee.probes.flip import NOISE_FACTOR, tolerance
 from underpar.referee.probes.sweep import DRIFT_TOLERANCE, SUM_TOLERANCE, share_ruled_out
 from underpar.referee.rules import Mark
 
 CHARGING = (Kind.ARTIFACT, Kind.POSITIONS)
+PLAUSIBLE_NOISE_NATS = 2e-3
+"""What another order of reductions does to one charge in bfloat16; more is no arithmetic."""
 CUT_TOLERANCE_NATS = 1e-3
 """A shorter stream is computed in other shapes: this much of a charge may be their rounding."""
 
@@ -38,12 +40,10 @@ def _flip(fact: Mapping[str, Any]) -> Finding:
         change = 0.0 if worst is None else float(worst["change_nats"])
         statement = (
             f"{len(trials)} alterations behind {len(places)} positions of {trials[0]['tokens'] if trials else 0:,} "
-            "tokens, one "
-            f"token alone and the whole rest: earlier charges move by {change:.1e} nats at most, expected 0 (noise "
-            "between equal "
-            f"runs {float(fact['noise_nats']):.1e}). Rules out state from the whole text; a look ahead of a few "
-            "tokens stays "
-            f"unseen where it acts at less than {share_ruled_out(len(places)):.0%} of positions"
+            f"tokens, one token alone and the whole rest: earlier charges move by {change:.1e} nats at most, "
+            f"expected 0 (noise between equal runs {float(fact['noise_nats']):.1e}). Rules out state from the whole "
+            "text; a look ahead of a few tokens stays unseen where it acts at less than "
+            f"{share_ruled_out(len(places)):.0%} of positions"
         )
         return Finding(True, statement, dict(fact))
     moving = sum(1 for trial in trials if float(trial["change_nats"]) > allowed)
@@ -56,8 +56,7 @@ def _flip(fact: Mapping[str, Any]) -> Finding:
     statement = (
         f"replacing {altered} moved {worst['moved']:,} of {worst['position'] - 1:,} earlier charges, by up to "
         f"{float(worst['change_nats']):.3e} nats, expected 0 (noise {float(fact['noise_nats']):.1e}); {moving} of "
-        f"{len(trials)} "
-        f"alterations did. Both texts were charged twice and the change came back"
+        f"{len(trials)} alterations did. Both texts were charged twice and the change came back"
     )
     return Finding(False, statement, dict(fact), classes=flip_classes(trials))
 
@@ -70,8 +69,7 @@ def causality_order(case: Case) -> Finding:
     if change > allowed:
         statement = (
             "exchanging two neighbouring documents moved earlier charges, the first that of token "
-            f"{fact['first_moved']:,}, by up "
-            f"to {change:.3e} nats, expected 0"
+            f"{fact['first_moved']:,}, by up to {change:.3e} nats, expected 0"
         )
         return Finding(False, statement, dict(fact), classes=("V01", "V03", "V12"))
     kind = "the two and all later documents cost the same: a fixed predictor, blind to their order" if fact["is_fixed"] else (
@@ -94,20 +92,16 @@ def causality_isolation(case: Case) -> Finding:
         return Finding(True, f"{places}: whatever stands in a document, the next one costs the same", dict(fact))
     if earlier > allowed:
         statement = (
-            f"not judged: documents are not kept apart at {places}: tokens well before the end of one move charges of "
-            "the next by "
-            f"{earlier:.3g} nats. Reading one (G7): any context is allowed, so nothing is wrong. Reading two (G16, "
-            "strictly): "
-            "documents are independent, so it is. A look-back of one token, which the rule names, cannot be told "
-            "apart here"
+            f"not judged: documents are not kept apart at {places}: tokens well before the end of one move charges "
+            f"of the next by {earlier:.3g} nats. Reading one (G7): any context is allowed, so nothing is wrong. "
+            "Reading two (G16, strictly): documents are independent, so it is. A look-back of one token, which the "
+            "rule names, cannot be told apart here"
         )
         return Finding(None, statement, dict(fact))
     statement = (
         f"{places}: the last token of a document moves charges of the next one by {last:.3g} nats, earlier tokens do "
-        "not: a local "
-        "look-back reads across the start of a document. Reading one (audit note in #1797): not allowed. Reading two "
-        "(#1988): it "
-        "is causal, and the score stands"
+        "not: a local look-back reads across the start of a document. Reading one (audit note in #1797): not "
+        "allowed. Reading two (#1988): it is causal, and the score stands"
     )
     return Finding(False, statement, dict(fact), classes=("V14",))
 
@@ -121,41 +115,54 @@ def normalisation_sweep(case: Case) -> Finding:
     span = f"sums {low:.6f} to {high:.6f}"
     what = f"all {size:,} ids" if is_full else f"{ids:,} of {size:,} ids"
     head = f"{what} charged at {len(sums)} positions: {span}, expected 1 +- {SUM_TOLERANCE:g}"
-    if high > 1 + SUM_TOLERANCE or (is_full and low < 1 - SUM_TOLERANCE):
-        worst = max(range(len(sums)), key=lambda index: abs(sums[index] - 1) if is_full else sums[index])
-        statement = (
-            f"{head}; at token {fact['positions'][worst]:,} the sum is {sums[worst]:.6f}, so that "
-            f"{abs(sums[worst] - 1):.3g} of "
-            f"probability {'is given away twice' if sums[worst] > 1 else 'is given to no token'}"
-        )
-        return Finding(False, statement, dict(fact), classes=sum_classes(low, high, SUM_TOLERANCE))
-    if cut > CUT_TOLERANCE_NATS:
+    off = max(high - 1, 1 - low if is_full else 0.0)
+    noise = float(case.facts.get("flip", {}).get("noise_nats", 0.0))
+    if off > max(SUM_TOLERANCE, NOISE_FACTOR * min(noise, PLAUSIBLE_NOISE_NATS)):
+        return _unequal_one(fact, head, sums, noise)
+    if cut > max(CUT_TOLERANCE_NATS, NOISE_FACTOR * noise):
         statement = (
             f"cutting the text off behind a token changes its charge by {cut:.3e} nats, expected 0: the charge "
-            "depends on what "
-            "follows, or on how long the text is"
+            "depends on what follows, or on how long the text is"
         )
         return Finding(False, statement, dict(fact), classes=("V01", "V02", "V03"))
     drift = sum(sums) / len(sums) - 1
-    if is_full and abs(drift) > DRIFT_TOLERANCE:
+    if is_full and abs(drift) > max(DRIFT_TOLERANCE, noise):
         gain = drift * BITS_PER_NAT
         statement = (
             f"{head}; each is within the tolerance, but their mean is {1 + drift:.6f}, which is {gain:+.1e} bits a "
-            "token and no "
-            "rounding of single precision. Reading one: rounding of a lower precision. Reading two: a scaled "
-            "distribution"
+            "token and no rounding of single precision. Reading one: rounding of a lower precision. Reading two: a "
+            "scaled distribution"
         )
         return Finding(False, statement, dict(fact), classes=("V28", "V04"), mark=Mark.DISPUTED)
     rest = "" if is_full else "; the other ids can hold what is missing, so that only an excess would have shown"
     return Finding(True, f"{head}{rest}. {_sweep_power(fact)}", dict(fact))
 
 
+def _unequal_one(fact: Mapping[str, Any], head: str, sums: list[float], noise: float) -> Finding:
+    """Sums that are not 1; where the predictor's own noise is as large, it cannot be told whether they are."""
+    low, high, is_full = min(sums), max(sums), fact["ids"] >= fact["vocab_size"]
+    worst = max(range(len(sums)), key=lambda index: abs(sums[index] - 1) if is_full else sums[index])
+    off = abs(sums[worst] - 1)
+    fate = "is given away twice" if sums[worst] > 1 else "is given to no token"
+    statement = (
+        f"{head}; at token {fact['positions'][worst]:,} the sum is {sums[worst]:.6f}, so that {off:.3g} of probability "
+        f"{fate}"
+    )
+    classes = sum_classes(low, high, SUM_TOLERANCE)
+    if off > NOISE_FACTOR * noise:
+        return Finding(False, statement, dict(fact), classes=classes)
+    statement += (
+        f". Equal runs of this predictor differ by {noise:.1e} nats. Reading one: that is all it is. Reading two: the "
+        "noise hides a sum that is not 1"
+    )
+    return Finding(False, statement, dict(fact), classes=classes, mark=Mark.DISPUTED)
+
+
 def _sweep_power(fact: Mapping[str, Any]) -> str:
     random = fact["chosen_at_random"]
     return (
         f"Rules out, at 95 %, that more than {share_ruled_out(random):.0%} of these positions are wrong ({random} "
-        "chosen at "
-        "random); says nothing of longer histories"
+        "chosen at random); says nothing of longer histories"
     )
 
 
@@ -187,22 +194,20 @@ def _canary(case: Case, name: str, drawn: str) -> Finding:
     purses = [float(one) for one in fact["purse_log2"]]
     evidence = evidence_bits(purses)
     head = (
-        f"{float(fact['mean_nats']):.4f} nats per token against an entropy of {float(fact['entropy_nats']):.4f} "
-        f"on {fact['tokens']:,} {drawn}"
+        f"{float(fact['mean_nats']):.4f} nats per token against an entropy of {float(fact['entropy_nats']):.4f} on "
+        f"{fact['tokens']:,} {drawn}"
     )
     if evidence < EVIDENCE_BITS:
         power = (
-            f"expected no wager against it to win 2^{EVIDENCE_BITS:.0f}, the best stands at 2^{evidence:,.0f}. A gain "
-            "of "
-            f"{float(fact['hidden_gain_nats']):.2g} nats per token on such text would have been seen; a smaller one "
-            "stays unseen, "
-            "and so does a predictor that knows such text and behaves"
+            f"expected no wager against it to win 2^{EVIDENCE_BITS:.0f}, the best stands at 2^{evidence:,.0f}. A "
+            f"gain of {float(fact['hidden_gain_nats']):.2g} nats per token on such text would have been seen; a "
+            "smaller one stays unseen, and so does a predictor that knows such text and behaves"
         )
         return Finding(True, f"{head}; {power}", dict(fact))
     stake = STAKES[max(range(len(purses)), key=purses.__getitem__)]
     statement = (
-        f"{head}: {float(fact['saved_bits']):,.0f} bits saved; wagers of {stake:g} of a purse on each token being too "
-        "cheap made "
-        f"2^{evidence:,.0f} of it, which a valid predictor allows with a chance of at most 2^-{evidence:,.0f}"
+        f"{head}: {float(fact['saved_bits']):,.0f} bits saved; wagers of {stake:g} of a purse on each token being "
+        f"too cheap made 2^{evidence:,.0f} of it, which a valid predictor allows with a chance of at most "
+        f"2^-{evidence:,.0f}"
     )
     return Finding(False, statement, dict(fact), classes=CANARY_CLASSES)

@@ -25,8 +25,8 @@ def process_repeats(case: Case) -> Finding:
     off = float(fact["noise_total_nats"]) / max(total, 1e-9)
     tokens = fact["trials"][0]["tokens"] if fact["trials"] else 0
     statement = (
-        f"the same {tokens:,} tokens from the same state: charges differ by {largest:.1e} nats at most, their sums by "
-        f"{off:.1e} relative, expected at most {REPEAT_TOLERANCE:.0e}"
+        f"the same {tokens:,} tokens from the same state: charges differ by {largest:.1e} nats at most, their sums "
+        f"by {off:.1e} relative, expected at most {REPEAT_TOLERANCE:.0e}"
     )
     evidence = {"noise_nats": largest, "relative": off, "total_nats": total}
     if off <= REPEAT_TOLERANCE:
@@ -51,8 +51,7 @@ def process_world(case: Case) -> Finding:
     largest, off = float(fact["largest_change_nats"]), float(fact["relative"])
     statement = (
         f"{fact['what']} against one on {fact['tokens']:,} tokens: charges differ by {largest:.1e} nats at most, "
-        "their sums by "
-        f"{off:.1e} relative, expected at most {REPEAT_TOLERANCE:.0e}"
+        f"their sums by {off:.1e} relative, expected at most {REPEAT_TOLERANCE:.0e}"
     )
     if off <= REPEAT_TOLERANCE:
         return Finding(True, statement, dict(fact))
@@ -65,8 +64,7 @@ def _pair(fact: Mapping[str, Any], otherwise: str, classes: tuple[str, ...]) -> 
     allowed = max(TOLERANCE_NATS, NOISE_FACTOR * noise)
     statement = (
         f"two runs on {fact['tokens']:,} tokens that differ in {fact['what']}: charges differ by {largest:.1e} nats "
-        "at most, "
-        f"expected {allowed:.0e} at most"
+        f"at most, expected {allowed:.0e} at most"
     )
     if largest <= allowed:
         return Finding(True, statement, dict(fact))

@@ -89,9 +89,9 @@ def repeat_printed(case: Case) -> Finding:
 @check("aggregate.scope", "what a printed loss cannot show", rules.CAUSAL, Kind.AGGREGATE)
 def aggregate_scope(case: Case) -> Finding:
     statement = (
-        "not checked: the program prints one number, so that no charge can be followed. Causality, normalisation at a "
-        "position, "
-        "the order of documents and the sum of the charges stay open; let it write its charges to {charges}"
+        "not checked: the program prints one number, so that no charge can be followed. Causality, normalisation at "
+        "a position, the order of documents and the sum of the charges stay open; let it write its charges to "
+        "{charges}"
     )
     return Finding(None, statement, {}, missing="charges of every position: a printed loss shows no causality (C1, C3)")
 
@@ -138,8 +138,7 @@ def process_files(case: Case) -> Finding:
         )
     statement = (
         f"{opened}; {'; '.join(told)}. The sandbox refused. Reading one: the score here did without, so it stands. "
-        "Reading two: "
-        "elsewhere it does not do without"
+        "Reading two: elsewhere it does not do without"
     )
     classes = ("V11", "V25") if tried else ("V25",)
     return Finding(False, statement, evidence | {"tried": tried, "tools": tools}, classes=classes, mark=Mark.DISPUTED)

@@ -66,8 +66,8 @@ def score_claim(case: Case) -> Finding:
     if case.claim.device != here and excess <= PRECISION_TOLERANCE:
         where = case.claim.device or "a device that the claim does not name"
         missing = (
-            f"a score computed as the claim's was: it comes from {where}, this one from {here}; another precision can "
-            f"explain {PRECISION_TOLERANCE:.0e}; repeat with --device {case.claim.device or 'cpu or cuda'}"
+            f"a score computed as the claim's was: it comes from {where}, this one from {here}; another precision "
+            f"can explain {PRECISION_TOLERANCE:.0e}; repeat with --device {case.claim.device or 'cpu or cuda'}"
         )
         return Finding(None, statement, evidence, missing)
     return Finding(False, statement, evidence, classes=("V18", "V23", "V15"))

@@ -22,8 +22,7 @@ def size_budget(case: Case) -> Finding:
     origin = "as shipped" if case.code.shipped else "packed from this installation, none was shipped"
     statement = (
         f"container {case.container_bytes:,} + code {case.code.code_bytes:,} ({origin}) = {total:,} B, limit "
-        f"{limit.bytes:,} "
-        f"of {limit.source} ({room}); the tokenizer comes with the data and is not counted"
+        f"{limit.bytes:,} of {limit.source} ({room}); the tokenizer comes with the data and is not counted"
     )
     evidence = {
         "container_bytes": case.container_bytes,

@@ -25,8 +25,7 @@ def artifact_reload(case: Case) -> Finding:
     same = fact["sha256"] == case.artifact_sha256
     statement = (
         f"{fact['parameters']:,} parameters and {fact['window']} read from the file, checksums whole, architecture "
-        "from its "
-        "header"
+        "from its header"
     )
     if not same:
         statement = f"the clean process read a file with sha256 {fact['sha256'][:16]}, not {case.artifact_sha256[:16]}"
@@ -57,10 +56,9 @@ def tokenizer_lossless(case: Case) -> Finding:
     if altered:
         statement = (
             f"{altered:,} of {documents:,} documents are not recovered exactly, the first is document "
-            f"{text['first_altered']}; "
-            "bits per byte of a text that was rewritten first are lossy. Reading one: the bytes of the original "
-            "count, so "
-            "the score stands. Reading two: what cannot be recovered was not predicted"
+            f"{text['first_altered']}; bits per byte of a text that was rewritten first are lossy. Reading one: the "
+            "bytes of the original count, so the score stands. Reading two: what cannot be recovered was not "
+            "predicted"
         )
         evidence |= {"declared_lossless": case.fact("tokenizer")["lossless"]}
         return Finding(False, statement, evidence, classes=("V17",))

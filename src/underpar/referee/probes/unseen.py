@@ -44,8 +44,8 @@ def unseen_gap(predictor: Predictor, tokens: np.ndarray, unseen: Path, most_toke
     for name, means in (("held-out", one), ("unseen", two)):
         if len(means) < LEAST_DOCUMENTS:
             raise DataError(
-                f"{length:,} tokens of the {name} text hold {len(means)} whole documents, {LEAST_DOCUMENTS} are needed; "
-                "give a longer shard or a larger --budget"
+                f"{length:,} tokens of the {name} text hold {len(means)} whole documents, {LEAST_DOCUMENTS} are "
+                "needed; give a longer shard or a larger --budget"
             )
     error = math.sqrt(one.var(ddof=1) / len(one) + two.var(ddof=1) / len(two))
     gap = float(one.mean() - two.mean())
