@@ -42,13 +42,15 @@ def relative(found: Tensor, wanted: Tensor | np.ndarray) -> float:
 
 
 def newton_schulz_float64(
-    matrix: np.ndarray, coefficients: Sequence[tuple[float, float, float]] = (FIXED_COEFFICIENTS,) * 5
+    matrix: np.ndarray,
+    coefficients: Sequence[tuple[float, float, float]] = (FIXED_COEFFICIENTS,) * 5,
+    safety: float = 1.0,
 ) -> np.ndarray:
     """The published iteration, one matrix at a time, in float64."""
     x = matrix.astype(np.float64)
     transposed = x.shape[0] > x.shape[1]
     x = x.T if transposed else x
-    x = x / (np.sqrt((x * x).sum()) + 1e-7)
+    x = x / (safety * np.sqrt((x * x).sum()) + 1e-7)
     for a, b, c in coefficients:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -15,8 +15,9 @@ from underpar.optim.normuon import NorMuon
 from underpar.optim.orthogonalise import POLAR_EXPRESS_COEFFICIENTS, PolarExpress
 from underpar.optim.schedules import Settings
 from underpar.optim.sharded import MatrixOptimiser
+from underpar.optim.sided_normuon import SidedNorMuon
 
-FAMILY = pytest.mark.parametrize("config", [Muon(), NorMuon(), MuonEqR()], ids=str)
+FAMILY = pytest.mark.parametrize("config", [Muon(), NorMuon(), MuonEqR(), SidedNorMuon()], ids=str)
 
 Reference = Callable[[np.ndarray, dict[str, np.ndarray], float], np.ndarray]
 """(gradient, state that it changes, momentum) -> update, for one matrix in float64."""
@@ -44,10 +45,28 @@ def normuon(g: np.ndarray, state: dict[str, np.ndarray], m: float) -> np.ndarray
     return u * size / (np.sqrt((u**2).sum()) + 1e-10)
 
 
+def sided_normuon(g: np.ndarray, state: dict[str, np.ndarray], m: float) -> np.ndarray:
+    rows, cols = g.shape
+    axis = 1 if rows >= cols else 0
+    state["M"] = state.get("M", np.zeros_like(g))
+    state["M"] = state["M"] + (1 - m) * (g - state["M"])
+    u = newton_schulz_float64(g + m * (state["M"] - g), POLAR_EXPRESS_COEFFICIENTS, safety=1.02)
+    mean = (u**2).mean(axis=axis, keepdims=True)
+    state["v"] = state.get("v", np.zeros_like(mean))
+    state["v"] = state["v"] + (1 - 0.95) * (mean - state["v"])
+    scaled = u / np.sqrt(np.maximum(state["v"], 1e-10))
+    return scaled * np.sqrt((u**2).sum()) / max(np.sqrt((scaled**2).sum()), 1e-10)
+
+
 @pytest.mark.parametrize(
     ("config", "reference"),
-    [(Muon(), muon), (NorMuon(beta2=0.9), normuon), (MuonEqR(orthogonalise=PolarExpress()), muon_eq_r)],
-    ids=["Muon", "NorMuon", "MuonEqR"],
+    [
+        (Muon(), muon),
+        (NorMuon(beta2=0.9), normuon),
+        (MuonEqR(orthogonalise=PolarExpress()), muon_eq_r),
+        (SidedNorMuon(orthogonalise=PolarExpress(safety_factor=1.02)), sided_normuon),
+    ],
+    ids=["Muon", "NorMuon", "MuonEqR", "SidedNorMuon"],
 )
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_equal_to_the_formula_in_float64(config: MatrixOptimiser, reference: Reference, decay: float) -> None:
@@ -110,6 +129,18 @@ def test_muon_eq_r_does_not_see_the_scale_of_rows() -> None:
         step(MuonEqR().build({"w": param}, World()), [grad], Settings(lr_scale=1.0, momentum=0.9))
         moved.append(param.detach())
     torch.testing.assert_close(*moved, rtol=1e-4, atol=1e-6)
+
+
+def test_sided_normuon_treats_a_weight_and_its_transpose_alike() -> None:
+    gradient = torch.randn(24, 10, generator=torch.Generator().manual_seed(9)) * torch.linspace(0.1, 2, 24)[:, None]
+    moved = []
+    for grad in (gradient, gradient.mT.contiguous()):
+        param = torch.nn.Parameter(torch.zeros_like(grad))
+        group = SidedNorMuon(lr=1.0 / max(1.0, grad.shape[0] / grad.shape[1]) ** 0.5).build({"w": param}, World())
+        for _ in range(2):
+            step(group, [grad], Settings(lr_scale=1.0, momentum=0.9))
+        moved.append(param.detach())
+    torch.testing.assert_close(moved[1].mT, moved[0], rtol=1e-4, atol=1e-6)
 
 
 @FAMILY

@@ -155,4 +155,4 @@ def test_a_frozen_parameter_stays_as_it_is() -> None:
 
 
 def test_every_role_is_a_field() -> None:
-    assert {role.value for role in Role} == field_types(Optim).keys() - {"clip"}
+    assert {role.value for role in Role} == field_types(Optim).keys() - {"clip", "by_label"}

@@ -12,6 +12,7 @@ from underpar.optim.schedules import (
     BelowRate,
     ConstantDecay,
     ConstantRate,
+    DecayFollowsRate,
     DecayTaper,
     FromFraction,
     MomentumWarmup,
@@ -118,7 +119,7 @@ def test_the_limit_that_ends_first_decides() -> None:
 def test_momentum_warms_up_linearly(start: float, final: float, steps: int, points: dict[int, float]) -> None:
     momentum = MomentumWarmup(start=start, final=final, steps=steps)
     for step, value in points.items():
-        assert momentum.at(step) == pytest.approx(value, abs=1e-12)
+        assert momentum.at(Progress(step, 0, 0.0), Budget(train_steps=10_000)) == pytest.approx(value, abs=1e-12)
 
 
 @given(
@@ -151,12 +152,32 @@ def test_a_budget_without_training_limit_and_an_empty_warmdown_are_refused() -> 
 
 def test_weight_decay_tapers_over_the_last_part() -> None:
     budget, taper = Budget(train_steps=1_000), DecayTaper(start=0.70, final=0.5)
-    found = {step: taper.scale(at_step(step), budget) for step in (0, 700, 775, 850, 1_000)}
+    found = {step: taper.scale(at_step(step), budget, 1.0) for step in (0, 700, 775, 850, 1_000)}
     assert found == pytest.approx({0: 1.0, 700: 1.0, 775: 0.875, 850: 0.75, 1_000: 0.5})
-    assert ConstantDecay().scale(at_step(999), budget) == 1.0
+    assert ConstantDecay().scale(at_step(999), budget, 0.1) == 1.0
     assert Schedule(weight_decay=taper).at(at_step(850), budget).decay_scale == pytest.approx(0.75)
     with pytest.raises(ConfigError, match="use ConstantDecay"):
         DecayTaper(start=1.0).frozen()
+
+
+def test_weight_decay_can_follow_the_rate() -> None:
+    budget = Budget(train_steps=1_000)
+    schedule = Schedule(learning_rate=WarmdownSteps(steps=100), weight_decay=DecayFollowsRate())
+    for step in (0, 899, 950, 999):
+        settings = schedule.at(at_step(step), budget)
+        assert settings.decay_scale == settings.lr_scale
+    assert schedule.at(at_step(950), budget).decay_scale == pytest.approx(0.5)
+
+
+def test_momentum_of_the_speedrun_warms_up_and_cools_down() -> None:
+    """The published values: 0.85 -> 0.95 over 300 steps, back over the last 50 of 1,555."""
+    momentum, budget = MomentumWarmup(start=0.85, final=0.95, steps=300, cooldown_steps=50), Budget(train_steps=1_555)
+    published = {0: 0.85, 150: 0.90, 300: 0.95, 1505: 0.95, 1530: 0.90, 1555: 0.85}
+    assert {step: momentum.at(at_step(step), budget) for step in published} == pytest.approx(published)
+
+
+def test_settings_know_their_step() -> None:
+    assert Schedule().at(at_step(17), Budget(train_steps=100)).step == 17
 
 
 def test_recurrence_begins_at_its_fraction_and_stays() -> None:

@@ -12,11 +12,16 @@ class Module(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.roles: dict[str, Role] = {}
+        self.labels: dict[str, str] = {}
 
-    def declare(self, name: str, initial: Tensor, role: Role) -> None:
-        """Create the parameter `name` with the given initial values, dtype included."""
+    def declare(self, name: str, initial: Tensor, role: Role, label: str = "") -> None:
+        """Create the parameter `name` with the given initial values, dtype included.
+
+        label: a finer name than the role's, by which an optimiser can be chosen; the role's own when empty.
+        """
         self.register_parameter(name, nn.Parameter(initial))
         self.roles[name] = role
+        self.labels[name] = label or role.value
 
 
 def parameter_roles(model: nn.Module) -> dict[str, Role]:
@@ -32,3 +37,13 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
                 )
             found[full] = role
     return found
+
+
+def parameter_labels(model: nn.Module) -> dict[str, str]:
+    """Full parameter name -> label, in registration order."""
+    return {
+        f"{prefix}.{name}" if prefix else name: module.labels[name]
+        for prefix, module in model.named_modules()
+        if isinstance(module, Module)
+        for name, _ in module.named_parameters(recurse=False)
+    }

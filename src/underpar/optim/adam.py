@@ -27,6 +27,7 @@ class AdamGroup(Group):
     """Applies `Adam` to named parameters of any shape, replicated on every process."""
 
     is_sharded = False
+    turn = 0
 
     def __init__(self, config: Adam, params: dict[str, Tensor], world: World) -> None:
         self.config, self.params, self.world = config, params, world

@@ -26,16 +26,28 @@ class OptimiserConfig(Config):
         """The learning rate and the weight decay in force; a step first multiplies weights by 1 - rate * decay."""
         return self.lr * settings.lr_scale, self.weight_decay * settings.decay_scale
 
+    @property
+    def period(self) -> int:
+        """Of how many steps in a row one updates."""
+        return 1
+
+    def is_due(self, settings: Settings) -> bool:
+        """Whether this step updates. Where it does not, gradients wait, and those of the next step are added to them."""
+        return True
+
 
 class Group(ABC):
     """Named parameters under one optimiser.
 
-    A step is `begin`, then possibly a look at `reduced`, then `step`. Every `.grad` holds this process's part of a sum over
-    processes; afterwards parameters are equal on every process.
+    A step is `begin`, then possibly a look at `reduced`, then `step`, then `finish`. Every `.grad` holds this process's part
+    of a sum over processes; afterwards parameters are equal on every process.
     """
 
     is_sharded: ClassVar[bool]
     """Whether `reduced` is this process's share of the gradients, or all of them on every process."""
+    turn: ClassVar[int]
+    """Groups step in this order: those that compute least first, so that they work while gradients of others travel."""
+    config: OptimiserConfig
     params: dict[str, Tensor]
 
     @abstractmethod
@@ -49,6 +61,9 @@ class Group(ABC):
     @abstractmethod
     def step(self, settings: Settings) -> dict[str, float]:
         """Update the parameters. Returns the settings that were consumed, by name."""
+
+    def finish(self) -> None:  # noqa: B027  (most have nothing left to do)
+        """Take in what `step` left on the way between processes."""
 
     @abstractmethod
     def state_tensors(self) -> dict[str, Tensor]:

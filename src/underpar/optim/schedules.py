@@ -34,6 +34,10 @@ class Settings:
     """Multiplies the weight decay of every group."""
     phase: Phase = EVALUATION
     """What the forward pass does."""
+    step: int = 0
+    """Optimiser steps done before this one."""
+    tied: bool = False
+    """Whether embedding and head, two tables of the model, are to stay one."""
 
 
 def fraction_done(progress: Progress, budget: Budget) -> float:
@@ -110,14 +114,20 @@ class WarmdownFraction(LearningRate):
 
 @config
 class MomentumWarmup(Config):
-    """Linear from `start` to `final` over `steps` steps, then `final`."""
+    """Linear from `start` to `final` over `steps` steps, then `final`, and back to `start` over the last `cooldown_steps`.
+
+    The cool-down is of the speedrun, where it takes 50 steps; its end is foreseen as that of a warm-down is.
+    """
 
     start: Fraction = 0.85
     final: Fraction = 0.95
     steps: NonNegativeInt = 500
+    cooldown_steps: NonNegativeInt = 0
 
-    def at(self, step: int) -> float:
-        share = min(step / self.steps, 1.0) if self.steps else 1.0
+    def at(self, progress: Progress, budget: Budget) -> float:
+        share = min(progress.step / self.steps, 1.0) if self.steps else 1.0
+        if self.cooldown_steps:
+            share = min(share, remaining_steps(progress, budget) / self.cooldown_steps)
         return (1.0 - share) * self.start + share * self.final
 
 
@@ -174,7 +184,7 @@ class BelowRate(Switch):
 class WeightDecay(Config):
     """The multiplier of every group's weight decay."""
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
+    def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
         raise NotImplementedError
 
 
@@ -182,7 +192,7 @@ class WeightDecay(Config):
 class ConstantDecay(WeightDecay):
     """1 throughout."""
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
+    def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
         return 1.0
 
 
@@ -197,9 +207,17 @@ class DecayTaper(WeightDecay):
         if self.start == 1:
             raise ConfigError("start = 1 leaves no time to taper: use ConstantDecay")
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
+    def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
         share = max(0.0, (fraction_done(progress, budget) - self.start) / (1.0 - self.start))
         return 1.0 - share * (1.0 - self.final)
+
+
+@config
+class DecayFollowsRate(WeightDecay):
+    """The learning rate's multiplier: what a step takes off a weight is quadratic in it. Source: the speedrun, record 43."""
+
+    def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
+        return lr_scale
 
 
 @config
@@ -219,12 +237,13 @@ class Schedule(Config):
         lr_scale = self.learning_rate.scale(progress, budget)
         return Settings(
             lr_scale=lr_scale,
-            momentum=self.momentum.at(progress.step),
-            decay_scale=self.weight_decay.scale(progress, budget),
+            momentum=self.momentum.at(progress, budget),
+            decay_scale=self.weight_decay.scale(progress, budget, lr_scale),
             phase=Phase(
                 looped=self.recurrence.is_on(progress, budget, lr_scale),
                 quantised=self.fake_quantise.is_on(progress, budget, lr_scale),
             ),
+            step=progress.step,
         )
 
     def phases(self) -> tuple[Phase, ...]:

@@ -13,16 +13,18 @@ from torch import Tensor
 from underpar.core.config import NonNegativeFloat, PositiveFloat, abstract_config, field
 from underpar.core.errors import ConfigError
 from underpar.core.world import Pending, World
-from underpar.optim.group import Group, OptimiserConfig, gradients_of
+from underpar.optim.decay import DecayRule, PlainDecay
+from underpar.optim.group import Group, OptimiserConfig
 from underpar.optim.orthogonalise import NewtonSchulz, Orthogonaliser
 from underpar.optim.schedules import Settings
+from underpar.optim.stack import AsStored, MasterWeights, Stack
 
 
 @abstract_config
 class MatrixOptimiser(OptimiserConfig):
     """w <- (1 - lr * weight_decay) * w - lr * sqrt(max(1, rows / cols)) * update, for weights of shape (rows, cols).
 
-    A variant is its state and its update. The momentum comes from the schedule.
+    A variant is its state and its update. The momentum comes from the schedule. `decay` can replace the formula.
     """
 
     lr: PositiveFloat = 0.04
@@ -30,6 +32,8 @@ class MatrixOptimiser(OptimiserConfig):
     orthogonalise: Orthogonaliser = field(default_factory=NewtonSchulz)
     buffer_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype in which gradients are summed over processes and momentum is kept. The late records take bfloat16."""
+    decay: DecayRule = field(default_factory=PlainDecay)
+    master: MasterWeights = field(default_factory=AsStored)
 
     def new_state(self, count: int, rows: int, cols: int, device: str) -> dict[str, Tensor]:
         """The state of `count` matrices before the first step, each tensor (count, ...)."""
@@ -44,47 +48,12 @@ class MatrixOptimiser(OptimiserConfig):
         return MatrixGroup(self, params, world)
 
 
-class _Stack:
-    """The matrices of one shape: this process's share of their state, and their gradients on the way."""
-
-    def __init__(self, config: MatrixOptimiser, params: dict[str, Tensor], world: World) -> None:
-        self.config, self.world = config, world
-        self.names, self.params = list(params), list(params.values())
-        self.rows, self.cols = self.params[0].shape
-        self.slots = -(-len(params) // world.size)
-        self.state = config.new_state(self.slots, self.rows, self.cols, world.device)
-        self.gradients: Pending | None = None
-
-    def begin(self) -> None:
-        """Start the reduce-scatter of all gradients of this shape, padded with zeros to equal shares."""
-        dtype, device = getattr(torch, self.config.buffer_dtype), self.world.device
-        stacked = torch.empty(self.slots * self.world.size, self.rows, self.cols, dtype=dtype, device=device)
-        torch._foreach_copy_(list(stacked[: len(self.params)].unbind()), gradients_of(self.params))
-        stacked[len(self.params) :].zero_()
-        self.gradients = self.world.start_reduce_scatter(stacked)
-
-    def reduced(self) -> Tensor:
-        assert self.gradients is not None, "begin() comes first"
-        return self.gradients.wait()
-
-    def update(self, momentum: float) -> Pending:
-        """Compute this process's share of the updates, and start to gather all of them."""
-        update = self.config.update(self.reduced(), self.state, momentum)
-        self.gradients = None
-        return self.world.start_all_gather(update)
-
-    def apply(self, updates: Tensor, lr: float, decay: float) -> None:
-        if decay:
-            torch._foreach_mul_(self.params, 1.0 - lr * decay)
-        scale = lr * max(1.0, self.rows / self.cols) ** 0.5
-        parts = updates[: len(self.params)].to(self.params[0].dtype).unbind()
-        torch._foreach_add_(self.params, list(parts), alpha=-scale)
-
-
 class MatrixGroup(Group):
     """Applies a `MatrixOptimiser` to named 2-D parameters."""
 
     is_sharded = True
+    turn = 2
+    config: MatrixOptimiser
 
     def __init__(self, config: MatrixOptimiser, params: dict[str, Tensor], world: World) -> None:
         self.config, self.params, self.world = config, params, world
@@ -96,7 +65,7 @@ class MatrixGroup(Group):
                 )
             by_shape.setdefault(param.shape, {})[name] = param
         largest_first = sorted(by_shape.items(), key=lambda item: -item[0].numel() * len(item[1]))
-        self.stacks = [_Stack(config, members, world) for _, members in largest_first]
+        self.stacks = [config.master.stack(config, members, world) for _, members in largest_first]
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -110,9 +79,9 @@ class MatrixGroup(Group):
     def step(self, settings: Settings) -> dict[str, float]:
         """While one shape's updates travel, those of the shape before are applied and those of the next are computed."""
         lr, decay = self.config.rate_and_decay(settings)
-        before: tuple[_Stack, Pending] | None = None
+        before: tuple[Stack, Pending] | None = None
         for stack in self.stacks:
-            travelling = stack.update(settings.momentum)
+            travelling = stack.update(settings.momentum, lr, decay)
             if before is not None:
                 before[0].apply(before[1].wait(), lr, decay)
             before = stack, travelling
@@ -124,7 +93,7 @@ class MatrixGroup(Group):
         found: dict[str, Tensor] = {}
         for stack in self.stacks:
             for key, shard in stack.state.items():
-                whole = self.world.all_gather(shard)
+                whole = _gather(self.world, shard)
                 found |= {f"{name}.{key}": whole[i] for i, name in enumerate(stack.names)}
         return found
 
@@ -139,3 +108,10 @@ class MatrixGroup(Group):
         for stack in self.stacks:
             for shard in stack.state.values():
                 shard.zero_()
+
+
+def _gather(world: World, shard: Tensor) -> Tensor:
+    """`world.all_gather` for 16-bit integers too, which the transports of torch do not carry."""
+    if shard.dtype != torch.int16:
+        return world.all_gather(shard)
+    return world.all_gather(shard.view(torch.uint8)).view(torch.int16)

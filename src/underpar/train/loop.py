@@ -175,7 +175,6 @@ class Trainer:
         if not self.on_cuda and not torch.isfinite(loss):
             self._fail(step, batches, phase)  # before the update spreads it
         used = self.optimisers.step(settings)
-        self.model.zero_grad(set_to_none=True)
         if self.average:
             used |= self.average.update(step, settings)
         used |= {f"phase.{name}": float(getattr(phase, name)) for name in self.obeyed}

@@ -32,7 +32,8 @@ def warm_up(trainer: "Trainer") -> None:
     size, micro = model.config.vocab_size, loader.micro_batch_tokens
     batches = synthetic_step(loader.config, size, loader.bos_id, trainer.world, micro)
     start = trainer.schedule.at(Progress(0, 0, 0.0), trainer.budget)
-    settings = [replace(start, phase=phase) for phase in trainer.phases]
+    phases, rounds = trainer.phases, max(len(trainer.phases), trainer.optimisers.period)
+    settings = [replace(start, phase=phases[i % len(phases)], step=i) for i in range(rounds)]
     compiles = trainer.forward is not model
     with restored(model, trainer.optimisers, trainer.average):
         with trainer.clock.pause("compile" if compiles else "warm-up"):
@@ -43,7 +44,7 @@ def warm_up(trainer: "Trainer") -> None:
             _wait(trainer)
         with trainer.clock.pause("warm-up"):
             for number in range(len(settings), trainer.warmup_steps):
-                trainer.update(batches, settings[number % len(settings)], 1)
+                trainer.update(batches, replace(settings[number % rounds], step=number), 1)
             _wait(trainer)
     if trainer.on_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -59,8 +60,8 @@ def rehearse(trainer: "Trainer") -> None:
     row = one_row(loader.config, trainer.model.config.vocab_size, loader.bos_id, trainer.world.device)
     compiles = trainer.forward is not trainer.model
     with restored(trainer.model, trainer.optimisers, trainer.average), without_compiler(compiles):
-        for progress in stations(trainer.budget):
-            settings = replace(trainer.schedule.at(progress, trainer.budget), phase=next(phases))
+        for number, progress in enumerate(stations(trainer.budget)):
+            settings = replace(trainer.schedule.at(progress, trainer.budget), phase=next(phases), step=number)
             trainer.update(row, settings, progress.step + 1)
 
 
