@@ -1,5 +1,6 @@
 """Programs of others from the command line to the verdict: honest ones, hostile ones, and the evidence that they leave."""
 
+import contextlib
 import json
 import sys
 import time
@@ -258,6 +259,23 @@ def test_evidence_that_was_edited_does_not_pass(evidence: Path, tmp_path: Path) 
     path.write_text(json.dumps({"verdict": "valid", "checks": [], "measured": {}}))
     with pytest.raises(DataError):
         replay(path)
+
+
+@pytest.mark.parametrize("junk", [None, "x", [], {}, -1])
+def test_evidence_of_another_form_is_one_error(evidence: Path, tmp_path: Path, junk: object) -> None:
+    path = tmp_path / "edited.json"
+    stages = json.loads(evidence.read_text())["measured"]["facts"]
+    places = [(stage, None) for stage in stages] + [(stage, key) for stage, fact in stages.items() for key in fact]
+    for stage, key in places:
+        data = json.loads(evidence.read_text())
+        facts = data["measured"]["facts"]
+        if key is None:
+            facts[stage] = junk
+        else:
+            facts[stage][key] = junk
+        path.write_text(json.dumps(data))
+        with contextlib.suppress(DataError):
+            assert replay(path).ruling is Ruling.INVALID, f"{stage}.{key} was not needed for it"
 
 
 # ------------------------------------------------------------------------------------------------- the command line

@@ -11,6 +11,7 @@ from underpar.compress.container import read_artifact
 from underpar.compress.source import pack_source
 from underpar.compress.writer import build_artifact
 from underpar.core.errors import DataError
+from underpar.records.verdict_page import render as render_page
 from underpar.referee.case import ByteLimit, Case, Kind
 from underpar.referee.checks import CHECKS, run_checks
 from underpar.referee.claim import Claim, read_claim_file
@@ -251,12 +252,22 @@ def test_code_that_lacks_a_module_or_is_no_archive_is_refused(
 
 
 def test_a_tokenizer_that_rewrites_the_text_is_disputed_with_both_readings(honest_case: Case) -> None:
-    text = dict(honest_case.facts["text"]) | {"altered_documents": 2, "first_altered": 1}
+    size, score = honest_case.facts["text"]["text_bytes"], honest_case.facts["score"]["bpb"]
+    lost = {"places": 40, "units": 4000, "whitespace_places": 30, "rewritten_bytes": 50, "restore_bits": 0.01 * size}
+    shown = {"altered_documents": 2, "first_altered": 1, "example": ["two\nlines", "two lines"], "recovery": lost}
+    text = dict(honest_case.facts["text"]) | shown
     verdict = judge(replace(honest_case, facts=dict(honest_case.facts) | {"text": text}))
     assert verdict.ruling is Ruling.DISPUTED
     assert verdict.exit_code == 3
-    assert "Reading one" in verdict.reason
-    assert "Reading two" in verdict.reason
+    assert "2 of 7 documents" in verdict.reason
+    assert f"for all {size:,} raw bytes" in verdict.reason
+    lenient, strict = verdict.readings
+    assert (lenient["verdict"], lenient["bpb"]) == ("valid", score)
+    assert (strict["verdict"], strict["bpb"]) == ("invalid", pytest.approx(score + 0.01))
+    printed = render(Verdict(verdict.checks, dict(honest_case.to_json())))
+    assert f"{score:.6f} bpb" in printed
+    assert f"{score + 0.01:.6f} bpb" in printed
+    assert f"{score + 0.01:.6f}" in render_page(verdict.to_json())
 
 
 def test_a_process_that_runs_out_of_time_is_unverifiable(honest: Honest) -> None:

@@ -78,9 +78,7 @@ class SentencePieceTokenizer(Tokenizer):
         if self.lossless:
             ids = self.encode_ids(text)
             return ids, self._counts_by_table(ids)
-        written = self._written(text)
-        utf8(written)
-        ids, ends = self._ids_and_ends(written)
+        written, ids, ends = self.spans(text)
         return ids, self._counts_by_offsets(written, ends)
 
     def _written(self, text: str) -> str:
@@ -109,11 +107,10 @@ class SentencePieceTokenizer(Tokenizer):
         return self._byte_table[ids]
 
     def _counts_by_offsets(self, written: str, ends: np.ndarray) -> np.ndarray:
-        """Bytes between the ends of consecutive tokens; what the model drops at the end of the text goes to the last."""
+        """Bytes between the ends of consecutive tokens."""
         if not len(ends):
             return np.zeros(0, dtype=np.int64)
         upto = np.concatenate([[0], np.cumsum(self._char_bytes(written), dtype=np.int64)])
-        ends[-1] = len(written)
         counts = np.diff(upto[ends], prepend=0)
         if counts.min() < 0:
             raise DataError(f"{self.name}: the library's offsets run backwards at token {int(np.argmin(counts)):,}")
@@ -128,6 +125,18 @@ class SentencePieceTokenizer(Tokenizer):
             pieces = self._processor.encode(written, out_type="immutable_proto").pieces
             ids, ends = [piece.id for piece in pieces], [piece.end for piece in pieces]
         return np.array(ids, dtype=np.uint16), np.array(ends, dtype=np.int64)
+
+    def spans(self, text: str) -> tuple[str, np.ndarray, np.ndarray]:
+        """The text as the model sees it, its ids, and where each ends in it: str, uint16 (tokens,), int64 (tokens,) characters.
+
+        What the model drops at the end of the text goes to the last token. Raises DataError on lone surrogates.
+        """
+        written = self._written(text)
+        utf8(written)
+        ids, ends = self._ids_and_ends(written)
+        if len(ends):
+            ends[-1] = len(written)
+        return written, ids, ends
 
     def _char_bytes(self, written: str) -> np.ndarray:
         """Original bytes of every character of the written text."""

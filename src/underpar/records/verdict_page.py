@@ -42,6 +42,7 @@ def render(verdict: Mapping[str, Any]) -> str:
     titles = verdict.get("classes", {})
     body = (
         _checks("failed", "What failed", failed, titles),
+        _readings(verdict.get("readings", ())),
         _checks("missing", "What could not be measured", missing, titles),
         _checks("others", "What was checked", others, titles),
         _effort(verdict),
@@ -92,6 +93,19 @@ def _evidence(check: Mapping[str, Any]) -> str:
     if len(text) > MAX_EVIDENCE_CHARACTERS:
         text = f"{text[:MAX_EVIDENCE_CHARACTERS]}\n... the rest is in verdict.json"
     return f"<details><summary>evidence</summary><pre>{escape(text)}</pre></details>"
+
+
+def _readings(readings: Sequence[Mapping[str, Any]]) -> str:
+    if not readings:
+        return ""
+    scores = ["not known" if one["bpb"] is None else f"{one['bpb']:.6f}" for one in readings]
+    rows = "".join(
+        f"<tr><td>{escape(str(one['reading']))}</td><td>{escape(str(one['verdict']))}</td><td class=n>{score}</td></tr>"
+        for one, score in zip(readings, scores, strict=True)
+    )
+    head = "<tr><th scope=col>reading</th><th scope=col>verdict</th><th scope=col class=n>bits per byte</th></tr>"
+    note = f'<p class="note">Contested: {escape(str(readings[0]["contested"]))}. Nobody has ruled on it.</p>'
+    return section("readings", "Both readings", f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>{note}")
 
 
 def _effort(verdict: Mapping[str, Any]) -> str:

@@ -114,6 +114,36 @@ class Verdict:
                 return "valid" + (f"; not checked: {', '.join(open_checks)}" if open_checks else "")
 
     @property
+    def headline(self) -> str:
+        """The word, and the check that decided it."""
+        one = self.decisive
+        if one is None:
+            return str(self.ruling)
+        named = "".join(f"; looks like {id} {CLASSES[id].title}" for id in one.classes[:1])
+        return f"{self.ruling} ({one.rule}, {one.id}{named})"
+
+    @property
+    def readings(self) -> list[dict[str, Any]]:
+        """Of a disputed result: the word and the score under either reading of what is contested, as plain JSON data.
+
+        bpb: the measured score; where the contested check says what a reading does to it, that; None where nobody knows.
+        """
+        if self.ruling is not Ruling.DISPUTED:
+            return []
+        contested = self._failed(Mark.COMMUNITY, Mark.DISPUTED)
+        lenient = Verdict(tuple(c for c in self.checks if c not in contested)).ruling
+        score = self.measured.get("facts", {}).get("score", {}).get("bpb")
+        priced = [one for check in contested for one in check.evidence.get("readings", ())]
+        if len(contested) != 1 or len(priced) != 2:
+            priced = [{"reading": "leniently", "bpb": score}, {"reading": "strictly", "bpb": None}]
+        names = ", ".join(dict.fromkeys(f"{c.rule} ({c.id})" for c in contested))
+        words = (str(lenient), str(Ruling.INVALID))
+        return [
+            {"contested": names, "reading": one["reading"], "verdict": word, "bpb": one["bpb"]}
+            for one, word in zip(priced, words, strict=True)
+        ]
+
+    @property
     def is_valid(self) -> bool:
         return self.ruling is Ruling.VALID
 
@@ -129,6 +159,7 @@ class Verdict:
         return {
             "verdict": str(self.ruling),
             "reason": self.reason,
+            "readings": self.readings,
             "class": next(iter(self.decisive.classes), None) if self.decisive else None,
             "classes": {id: CLASSES[id].title for check in self.checks for id in check.classes},
             "checks": [asdict(c) | {"mark": str(c.mark), "classes": list(c.classes)} for c in self.checks],

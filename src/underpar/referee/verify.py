@@ -160,7 +160,10 @@ def replay(path: Path) -> Verdict:
     Raises DataError when the file is damaged, or when what follows from the evidence is not what the file says.
     """
     stored = read_verdict(path)
-    fresh = Verdict(run_checks(Case.from_json(stored.measured)), stored.measured, stored.subject)
+    try:
+        fresh = Verdict(run_checks(Case.from_json(stored.measured)), stored.measured, stored.subject)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
+        raise DataError(f"{path}: the evidence is incomplete or damaged ({problem!r}); verify again") from None
     if fresh.ruling is not stored.ruling:
         raise DataError(f"{path} says '{stored.ruling}', its evidence says '{fresh.ruling}'; verify again")
     said, found = ({c.id: (c.passed, c.mark) for c in one.checks} for one in (stored, fresh))

@@ -50,8 +50,9 @@ def score_claim(case: Case) -> Finding:
         )
     name, (worst, _) = max(off.items(), key=lambda item: abs(item[1][0]) - item[1][1])
     excess = max(abs(difference) - rounding for difference, rounding in off.values())
-    side = "as claimed" if worst == 0 else f"claimed {'lower' if worst < 0 else 'higher'} by {abs(worst):.2e}"
-    statement = f"{_here(measured)} here; {name} {side} relative to it, tolerance {case.tolerance:.0e}"
+    side = "equal" if worst == 0 else f"{'lower' if worst < 0 else 'higher'} by {abs(worst):.2e}"
+    claim = getattr(case.claim, name)
+    statement = f"{_here(measured)} here; {name} {claim:.10g} is claimed ({side}, tolerance {case.tolerance:.0e})"
     here = case.facts.get("environment", {}).get("device")
     evidence = {
         "measured": {key: measured.get(key) for key in ("bits", "bpb", "loss_nats")},

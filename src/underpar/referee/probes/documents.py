@@ -15,6 +15,8 @@ LAST_TOKENS = 4
 """A local look-back reads these at most; what stands before them in the document is changed on its own."""
 EARLIER_TOKENS = 64
 LEAST_DOCUMENT = 2 * LAST_TOKENS + 2
+LEAST_STARTS = 3
+LONGEST_SEGMENT = 4096
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,18 @@ def document_starts(tokens: np.ndarray, bos_id: int | None) -> np.ndarray:
 def document_segment(tokens: np.ndarray, bos_id: int | None, length: int) -> np.ndarray:
     """The stretch of at most `length` tokens, from the start of a document, that holds the most of them.
 
-    The first such stretch; where even three documents do not fit, the beginning of the stream.
+    The first such stretch. Where not even three documents begin in one, the shortest in which they do, if that is not longer
+    than 4,096 tokens; else the beginning of the stream.
     """
     starts = document_starts(tokens, bos_id)
-    if len(starts) == 0:
+    if len(starts) < LEAST_STARTS:
         return tokens[:length]
+    ends = np.append(starts[LEAST_STARTS:], len(tokens))
+    shortest = int((ends - starts[: len(ends)]).min())
+    length = max(length, shortest) if shortest <= LONGEST_SEGMENT else length
     held = np.searchsorted(starts, starts + length) - np.arange(len(starts))
     best = int(np.argmax(held))
-    first = int(starts[best]) if held[best] >= 3 else 0
+    first = int(starts[best]) if held[best] >= LEAST_STARTS else 0
     return tokens[first : first + length]
 
 
@@ -87,7 +93,8 @@ def document_order(predictor: Predictor, tokens: np.ndarray, seed: int, swaps: i
     Cost: 2 + swaps scorings.
     """
     starts = document_starts(tokens, predictor.bos_id)
-    pairs = [(int(a), int(b), int(c)) for a, b, c in zip(starts, starts[1:], starts[2:], strict=False) if a >= 2]
+    ends = [*starts[2:].tolist(), len(tokens)]
+    pairs = [(int(a), int(b), int(c)) for a, b, c in zip(starts, starts[1:], ends, strict=False) if a >= 2]
     if not pairs:
         return None
     generator = np.random.default_rng(seed)
