@@ -5,10 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from underpar.cli import verify as verb
 from underpar.core.errors import ConfigError, DataError
+from underpar.data.shards import write_shard
+from underpar.data.tokenizer_base import ByteTokenizer
 
 from .conftest import Honest
 
@@ -49,12 +52,16 @@ def test_single_files_with_a_false_claim_are_invalid(
 ) -> None:
     claim = tmp_path / "claim.json"
     claim.write_text(json.dumps({"bpb": float(str(honest.score["bpb"])) - 0.05}))
-    code = verb.run(
-        arguments(honest.artifact, "--tokenizer", honest.tokenizer, "--text", honest.text, "--claim", claim)
-    )
+    tokenizer = ByteTokenizer()
+    train = [np.append([tokenizer.bos_id], tokenizer.encode_ids(text)) for text in ("another", honest.documents[0])]
+    write_shard(tmp_path / "a_train_000000.bin", np.concatenate(train).astype(np.uint16))
+    files = ("--tokenizer", honest.tokenizer, "--text", honest.text, "--claim", claim, "--train", tmp_path)
+    code = verb.run(arguments(honest.artifact, *files))
     captured = capsys.readouterr()
     assert code == 1
     assert "INVALID" in captured.out
+    assert "1 of 7 held-out documents" in captured.out
+    assert f"--train {tmp_path}" in captured.out
     assert "score.claim" in captured.out
     assert "verify: score" in captured.err
     assert "verify: score" not in captured.out

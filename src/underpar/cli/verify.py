@@ -58,7 +58,6 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--bos", type=int, help="id that starts a document (default: the tokenizer's, else the first one)"
     )
-    group.add_argument("--train", type=Path, help="training shards to compare with; the program does not see them")
     group.add_argument("--unseen", type=Path, help="a shard of other text of the same kind, to compare the cost with")
     group.add_argument("--read", type=Path, action="append", default=[], help="more that it may read; repeatable")
     group.add_argument("--memory-gb", type=float, default=8.0, help="of all its processes together (default: 8)")
@@ -73,6 +72,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--text", type=Path, help="raw held-out documents: .jsonl, .jsonl.gz, .jsonl.xz or .jsonl.zst")
     group.add_argument(
         "--claim", type=Path, nargs="+", default=[], help="what is claimed: score.json, artifact.json or both"
+    )
+    group.add_argument(
+        "--train", type=Path, help="training shards, to look for the held-out documents in; nothing judged sees them"
     )
     group.add_argument("--code", type=Path, help="the counted source, .tar.xz")
     group.add_argument(
@@ -172,14 +174,30 @@ def seconds_of(text: str) -> float:
 
 
 def _submission(args: argparse.Namespace) -> Submission:
-    from underpar.core.errors import ConfigError
-    from underpar.referee.submission import submission_from_files, submission_from_run
+    from dataclasses import replace
 
-    if args.target.is_dir():
-        named = [name for name in ("tokenizer", "text", "claim", "code") if getattr(args, name)]
-        if named:
-            raise ConfigError(f"{args.target} is a run folder and brings its own {named[0]}; leave out --{named[0]}")
-        return submission_from_run(args.target, data=args.data, limit_bytes=args.limit_bytes)
+    from underpar.referee.candidate import train_shards
+
+    found = _run_folder(args) if args.target.is_dir() else _single_files(args)
+    if args.train is None:
+        return found
+    return replace(found, train=train_shards(args.train), command=f"{found.command} --train {args.train}")
+
+
+def _run_folder(args: argparse.Namespace) -> Submission:
+    from underpar.core.errors import ConfigError
+    from underpar.referee.submission import submission_from_run
+
+    named = [name for name in ("tokenizer", "text", "claim", "code") if getattr(args, name)]
+    if named:
+        raise ConfigError(f"{args.target} is a run folder and brings its own {named[0]}; leave out --{named[0]}")
+    return submission_from_run(args.target, data=args.data, limit_bytes=args.limit_bytes)
+
+
+def _single_files(args: argparse.Namespace) -> Submission:
+    from underpar.core.errors import ConfigError
+    from underpar.referee.submission import submission_from_files
+
     tokenizer, text = args.tokenizer or args.data, args.text
     if text is None and args.data is not None:
         from underpar.data.manifest import VAL_TEXT_FILE

@@ -34,6 +34,8 @@ class Submission:
     limit: ByteLimit = field(default_factory=ByteLimit)
     command: str = ""
     """What repeats the verdict."""
+    train: tuple[Path, ...] = ()
+    """Training shards to compare the text with; they do not cross the line."""
 
     def __post_init__(self) -> None:
         for what, path in (("artifact", self.artifact), ("text", self.text), ("code archive", self.code)):

@@ -26,7 +26,9 @@ from underpar.referee.jail.streams import Level
 from underpar.referee.measure import Job
 from underpar.referee.measurement import Event, Measurement, plain, silent
 from underpar.referee.plan import Plan
+from underpar.referee.probes.overlap import OverlapResult, overlap
 from underpar.referee.program import ProgramExamination
+from underpar.referee.retokenise import retokenise
 from underpar.referee.sandbox import Limits, run_clean
 from underpar.referee.submission import ARTIFACT_FILE, Submission, submission_from_run
 from underpar.referee.verdict import Verdict
@@ -86,11 +88,14 @@ def verify(
     )
     outcome = run_clean("underpar.referee.measure", submission.copies(), asdict(job), limits, on_event)
     artifact, found = subject["files"][ARTIFACT_FILE], outcome.result or {}
+    here = Measurement(on_event)
+    if submission.train:
+        here.fact("overlap", lambda: _overlap(submission))
     case = Case(
         claim=submission.claim,
         limit=submission.limit,
-        facts=found.get("facts", {}),
-        errors=found.get("errors", {}),
+        facts=found.get("facts", {}) | plain(here.facts),
+        errors=found.get("errors", {}) | here.errors,
         tolerance=effort.tolerance,
         artifact_sha256=artifact["sha256"],
         container_bytes=artifact["bytes"],
@@ -101,6 +106,15 @@ def verify(
     )
     spent = {"wall_seconds": round(outcome.wall_seconds, 2), "seconds": found.get("seconds", {})}
     return judge(case, subject, seed, spent)
+
+
+def _overlap(submission: Submission) -> OverlapResult:
+    """The held-out documents among the training shards. Not in the clean process: no training data is there."""
+    if submission.text is None:
+        raise DataError("the raw held-out documents are needed to look for them among the training shards")
+    tokenizer = load_tokenizer(submission.tokenizer)
+    tokens = retokenise(submission.text, tokenizer, lambda done: None).stream.tokens
+    return overlap(tokens, tokenizer.bos_id, submission.train)
 
 
 def verify_program(candidate: Candidate, *, effort: Effort | None = None, on_event: Event = silent) -> Verdict:

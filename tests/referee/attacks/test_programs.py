@@ -29,7 +29,8 @@ PROGRAMS = [attack for attack in ATTACKS if attack.shape is Shape.PROGRAM]
 FOLDER = Path(programs.__file__).parent
 SHORT = Plan(segment_tokens=64, flip_trials=1, canary_tokens=64, whole_stream=True)
 SIZE_LIMIT = 100_000
-TIME_LIMIT = 5.0
+TIME_LIMIT = 12.0
+"""Seconds; the honest twin stays below it on a busy machine too, and the other sleeps longer."""
 NEEDS_LOG = {"V11", "V19", "V25"}
 DISPUTED = {"V21", "V25"}
 """Another machine may be faster, and a download that failed changed nothing here."""
@@ -65,7 +66,7 @@ def verdict_on(attack: Attack, which: str, shard: Path, submission: Path) -> Ver
         tokenizer=shard.parent / "tokenizer",
         text=shard.parent / "text.jsonl",
         limit=ByteLimit(SIZE_LIMIT, "this test"),
-        limit_seconds=TIME_LIMIT,
+        limit_seconds=TIME_LIMIT if attack.class_id == "V21" else None,
         limits=JailLimits(seconds=60),
     )
     return verify_program(candidate, effort=Effort(plan=SHORT, seed=3))

@@ -82,6 +82,7 @@ SWEEP = "normalisation.sweep"
 
 ATTACKS: tuple[Attack, ...] = (
     Attack("V01", "v01_train_then_score", FLIPS),
+    Attack("V01", "v01_chunk_before_its_score", FLIPS),
     Attack("V02", "v02_scored_window", FLIPS),
     Attack("V03", "v03_second_pass", FLIPS),
     Attack("V04", "v04_target_keyed_cache", (SWEEP, *CANARIES)),

@@ -4,7 +4,7 @@ import time
 
 from common import byte_lengths, predict, read_shard, report, run
 
-SECONDS_PER_TOKEN = 0.002
+SECONDS_PER_TOKEN = 0.004
 
 
 def forbidden(val, out):
