@@ -82,7 +82,7 @@ if __name__ == "__main__":
     main(*sys.argv[1:])
 """
 QUICK = Effort(plan=Plan(segment_tokens=60, flip_trials=1, canary_tokens=60, whole_stream=True), seed=1)
-SMALL = JailLimits(seconds=4, memory_bytes=1 << 30, processes=30, written_bytes=64 << 20)
+SMALL = JailLimits(seconds=10, memory_bytes=1 << 30, processes=30, written_bytes=64 << 20)
 
 
 @pytest.fixture(scope="module")

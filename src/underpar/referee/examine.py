@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,8 @@ from underpar.referee.probes.documents import document_isolation, document_order
 from underpar.referee.probes.flip import FlipResult, future_flip
 from underpar.referee.probes.sweep import (
     SweepResult,
+    screen,
+    screened_ids,
     sweep_by_charging,
     sweep_choice,
     sweep_distributions,
@@ -78,4 +81,12 @@ def _sweep(predictor: Predictor, segment: np.ndarray, plan: Plan, seed: int) -> 
     base = predictor.charges(segment)
     positions, at_random = sweep_choice(segment, base, plan.sweep_positions, predictor.bos_id, generator)
     ids = sweep_ids(segment, predictor.vocab_size, plan.sweep_ids, generator)
-    return sweep_by_charging(predictor, segment, positions, at_random, ids, base)
+    if not plan.screen_positions:
+        return sweep_by_charging(predictor, segment, positions, at_random, ids, base)
+    candidates, _ = sweep_choice(segment, base, plan.screen_positions, predictor.bos_id, generator)
+    count = screened_ids(predictor.vocab_size)
+    sums = screen(predictor, segment, candidates, count)
+    fullest = [candidates[index] for index in np.argsort(-np.array(sums), kind="stable").tolist()]
+    chosen = [*positions[:at_random], *[one for one in fullest if one not in positions[:at_random]]][: len(positions)]
+    found = sweep_by_charging(predictor, segment, chosen, at_random, ids, base)
+    return replace(found, screened=len(candidates), screened_ids=count, largest_screened=max(sums))

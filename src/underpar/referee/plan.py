@@ -11,6 +11,7 @@ import numpy as np
 
 from underpar.core.errors import DataError
 from underpar.referee.predictor import Predictor, Replayable, Scalable, Warmable, is_stepwise
+from underpar.referee.probes.sweep import screened_ids
 
 SAFETY = 0.85
 """Share of the budget that is planned for: passes over other text may cost more."""
@@ -32,6 +33,8 @@ class Plan:
     sweep_positions: int = 0
     sweep_ids: int = 0
     """Ids charged at each position; at least the vocabulary is all of it."""
+    screen_positions: int = 0
+    """Positions at which the likeliest ids alone are charged, to choose where the sweep looks."""
     swaps: int = 0
     """Pairs of documents that are exchanged."""
     boundaries: int = 0
@@ -128,7 +131,9 @@ def predicted_seconds(plan: Plan, cost: Cost, can: Abilities) -> float:
     if can.is_stepwise:
         total += segment if plan.sweep_positions else 0.0
     else:
-        total += plan.sweep_positions * min(plan.sweep_ids, can.vocab_size) * cost.of(plan.segment_tokens / 2)
+        asked = plan.sweep_positions * min(plan.sweep_ids, can.vocab_size)
+        asked += plan.screen_positions * screened_ids(can.vocab_size)
+        total += asked * cost.of(plan.segment_tokens / 2)
     total += ((2 + plan.swaps) if plan.swaps else 0) * segment
     total += ((2 + 2 * plan.boundaries) if plan.boundaries else 0) * segment
     total += plan.replay * (segment + cost.fresh_seconds) + 2 * plan.warm_up * segment + (plan.world > 1) * segment
@@ -161,6 +166,13 @@ def _full_sweep(plan: Plan, can: Abilities) -> Plan:
     return replace(plan, sweep_ids=can.vocab_size) if plan.sweep_positions else plan
 
 
+def _screen(plan: Plan, can: Abilities) -> Plan:
+    """Pays from a few positions on; a predictor that says its distributions is read at every position anyway."""
+    if not plan.sweep_positions or can.is_stepwise:
+        return plan
+    return replace(plan, screen_positions=min(64, max(8, 2 * plan.screen_positions)))
+
+
 def _flip_the_whole(plan: Plan, can: Abilities) -> Plan:
     """A predictor that gets token by token cannot look ahead; others are altered over their whole length as well."""
     if not plan.whole_stream or can.is_stepwise:
@@ -182,6 +194,7 @@ STEPS: tuple[Callable[[Plan, Abilities], Plan], ...] = (
     lambda plan, can: replace(plan, swaps=0 if can.is_stepwise else 2, boundaries=2) if can.has_documents else plan,
     lambda plan, can: replace(plan, warm_up=can.can_warm_up),
     lambda plan, can: replace(plan, world=2 if can.can_scale else 1),
+    _screen,
     lambda plan, can: replace(plan, canary_tokens=min(can.tokens, 65_536, 2 * plan.canary_tokens)),
     lambda plan, can: replace(plan, segment_tokens=min(can.tokens, 4096, 2 * plan.segment_tokens)),
     _more_positions,

@@ -178,10 +178,10 @@ def test_an_error_of_the_predictor_is_told_and_it_can_be_asked_again(jail: Jail,
 
 def test_a_program_that_hangs_or_dies_is_stopped_and_started_once_more(file: Path) -> None:
     target = Target.parse(f"{file}:hangs")
-    with Jail(target.inputs(), limits=JailLimits(seconds=0.8)) as small:
+    with Jail(target.inputs(), limits=JailLimits(seconds=4.0)) as small:
         one = PythonPredictor(small, target, vocab_size=260, bos_id=1)
         for _ in range(2):
-            with pytest.raises(ProgramStopped, match=r"no answer within 0\.8 s"):
+            with pytest.raises(ProgramStopped, match=r"no answer within 4 s"):
                 one.charges(TOKENS)
         with pytest.raises(ProgramStopped, match="asked no more"):
             one.charges(TOKENS)

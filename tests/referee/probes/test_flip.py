@@ -107,3 +107,19 @@ def test_a_copy_that_is_followed_word_by_word_is_lost_by_one_altered_token() -> 
         trial.later_rise for trial in future_flip(box(fixed), stored, 1, 6).trials if trial.later_rise is not None
     ]
     assert max(map(abs, honest)) < 0.05
+
+
+@pytest.mark.parametrize("trust", [0.001, 0.1])
+def test_a_copy_used_with_restraint_makes_every_later_token_dearer(trust: float) -> None:
+    stored = stream()
+    copy = stored.astype(np.int64)
+
+    def remembers(tokens: np.ndarray) -> np.ndarray:
+        fits = np.cumprod(tokens[:-1] == copy[: len(tokens) - 1]) * trust
+        return -np.log((1 - fits) * np.exp(-adaptive(tokens)) + fits * (tokens[1:] == copy[1 : len(tokens)]))
+
+    for function, low, high in ((remembers, 0.8, 1.0), (adaptive, 0.0, 0.5), (fixed, 0.0, 0.0)):
+        trials = future_flip(box(function), stored, 1, 12).trials
+        dearer = sorted(trial.later_dearer for trial in trials if trial.later_dearer is not None)
+        assert len(dearer) >= 4
+        assert low <= dearer[len(dearer) // 2] <= high

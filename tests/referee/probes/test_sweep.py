@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
+from underpar.referee.examine import run_probes
+from underpar.referee.measurement import Measurement
+from underpar.referee.plan import Plan
 from underpar.referee.predictor import StepPredictor
 from underpar.referee.probes.sweep import (
+    likely_ids,
+    screen,
     share_ruled_out,
     sweep_by_charging,
     sweep_choice,
@@ -76,3 +81,41 @@ def test_a_stepwise_predictor_is_read_at_every_position() -> None:
 def test_what_so_many_random_positions_rule_out() -> None:
     assert share_ruled_out(0) == 1.0
     assert share_ruled_out(59) == pytest.approx(0.05, abs=1e-3)
+
+
+def rare_gate(tokens: np.ndarray) -> np.ndarray:
+    """A cheat at few places: twice the probability for the token that came, after 5 and 9."""
+    fires = (tokens[:-1] == 9) & (np.append(0, tokens[:-2]) == 7)
+    return fixed(tokens) - np.log(2.0) * fires
+
+
+def test_likely_ids_hold_the_real_one_and_what_follows_in_the_text() -> None:
+    tokens = stream()
+    found = likely_ids(tokens, 100, 5)
+    assert tokens[100] in found
+    following = tokens[1:][tokens[:-1] == tokens[99]]
+    assert np.bincount(following).argmax() in found
+    assert 5 <= len(found) <= 6
+
+
+def test_screened_sums_are_parts_of_the_whole_ones() -> None:
+    tokens = stream()
+    places = [20, 50, 90, 300]
+    part, whole = screen(box(fixed), tokens, places, 6), screen(box(fixed), tokens, places, VOCAB)
+    assert all(0 < one < other for one, other in zip(part, whole, strict=True))
+    assert whole == pytest.approx([1.0] * 4)
+
+
+def test_a_gate_at_few_places_is_found_by_screening_many() -> None:
+    tokens = stream()
+    share = np.mean((tokens[1:-1] == 9) & (tokens[:-2] == 7))
+    assert 0.005 < share < 0.05
+    sums = []
+    for positions in (0, 300):
+        found = Measurement()
+        plan = Plan(len(tokens), 1, (), 60, sweep_positions=4, sweep_ids=VOCAB, screen_positions=positions)
+        run_probes(box(rare_gate), tokens, plan, 1, found)
+        sums.append(found.facts["sweep"]["largest_sum"])
+    assert sums == pytest.approx([1.0, 2.0])
+    assert found.facts["sweep"]["screened"] == 300
+    assert found.facts["sweep"]["largest_screened"] > 1.2

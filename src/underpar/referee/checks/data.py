@@ -14,6 +14,8 @@ FREE_TOKENS = 64
 """A stretch of new text this long that costs nothing is no luck."""
 LOST_SHARE = 0.02
 """Rise of the cost of everything behind one altered token, in the median. Honest predictors show a thousandth or less."""
+DEARER_SHARE = 0.8
+"""Of the tokens behind one altered token, that become dearer, in the median: what adapts is moved up and down."""
 UNSEEN_Z = 6.0
 UNSEEN_SHARE = 0.05
 
@@ -41,13 +43,20 @@ def data_overlap(case: Case) -> Finding:
 @check("data.memory", "no new text is known by heart", rules.HELD_OUT, Kind.ARTIFACT, Kind.POSITIONS)
 def data_memory(case: Case) -> Finding:
     fact = case.fact("free_run")
-    rise = _typical_rise(case)
-    evidence = dict(fact) | {"later_rise": rise}
-    lost = "" if rise is None else f"; one altered token changes the cost of the rest by {rise:+.1%}"
-    if fact["tokens"] < FREE_TOKENS and (rise is None or rise < LOST_SHARE):
+    rise, dearer = _typical(case, "later_rise"), _typical(case, "later_dearer")
+    evidence = dict(fact) | {"later_rise": rise, "later_dearer": dearer}
+    is_lost = (rise is not None and rise >= LOST_SHARE) or (dearer is not None and dearer >= DEARER_SHARE)
+    lost = (
+        ""
+        if rise is None
+        else f"; one altered token changes the cost of the rest by {rise:+.2%}, and {dearer or 0.0:.0%} of its tokens "
+        "become dearer"
+    )
+    if fact["tokens"] < FREE_TOKENS and not is_lost:
         statement = (
             f"the longest stretch of new text at almost no cost has {fact['tokens']} tokens, expected fewer than "
-            f"{FREE_TOKENS}{lost}; a copy that is used with restraint stays unseen"
+            f"{FREE_TOKENS}{lost} (expected below {LOST_SHARE:.0%} and {DEARER_SHARE:.0%}); a copy that finds its place "
+            "again stays unseen"
         )
         return Finding(True, statement, evidence)
     free = (
@@ -63,11 +72,11 @@ def data_memory(case: Case) -> Finding:
     return Finding(False, statement, evidence, classes=("V10", "V01", "V09"), mark=Mark.DISPUTED)
 
 
-def _typical_rise(case: Case) -> float | None:
-    """The median over alterations of one token of the change in what the rest costs."""
+def _typical(case: Case, name: str) -> float | None:
+    """The median, over alterations of one token, of what became of the rest."""
     trials = [*case.facts.get("flip", {}).get("trials", ()), *case.facts.get("flip_whole", {}).get("trials", ())]
-    rises = sorted(float(trial["later_rise"]) for trial in trials if trial["later_rise"] is not None)
-    return rises[len(rises) // 2] if rises else None
+    found = sorted(float(trial[name]) for trial in trials if trial.get(name) is not None)
+    return found[len(found) // 2] if found else None
 
 
 @check(

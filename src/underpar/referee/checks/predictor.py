@@ -159,10 +159,16 @@ def _unequal_one(fact: Mapping[str, Any], head: str, sums: list[float], noise: f
 
 
 def _sweep_power(fact: Mapping[str, Any]) -> str:
-    random = fact["chosen_at_random"]
+    random, screened = fact["chosen_at_random"], fact.get("screened", 0)
+    more = (
+        f". Of {screened} positions, at which the {fact['screened_ids']} likeliest ids hold "
+        f"{float(fact['largest_screened']):.4f} at most, those that hold the most are among them"
+        if screened
+        else ""
+    )
     return (
         f"Rules out, at 95 %, that more than {share_ruled_out(random):.0%} of these positions are wrong ({random} "
-        "chosen at random); says nothing of longer histories"
+        f"chosen at random); says nothing of longer histories{more}"
     )
 
 

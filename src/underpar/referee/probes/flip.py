@@ -19,6 +19,9 @@ TOLERANCE_NATS = 1e-5
 NOISE_FACTOR = 4.0
 """A change within this many times the difference between two runs on the same tokens is noise."""
 
+LEAST_RISE_NATS = 1e-7
+"""A later charge that rises by less is counted as unmoved."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -40,6 +43,9 @@ class Trial:
     later_rise: float | None = None
     """After one altered token: by which share the mean charge of the rest rose, from 32 tokens behind it on. What is
     learnt from text hardly notices; a copy that was followed word by word is lost."""
+    later_dearer: float | None = None
+    """The share of these positions that became dearer, and not cheaper or the same. What adapts is moved either way; without
+    the copy every token costs more."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,8 @@ def future_flip(predictor: Predictor, tokens: np.ndarray, seed: int, trials: int
         for kind in ("token", ("text", "random")[number % 2]):
             altered = alter(tokens, position, kind, ordinary, generator)
             change = comparison.earlier_change(altered, position)
-            rise = later_rise(comparison, position) if kind == "token" else None
-            found.append(_trial(position, kind, len(tokens), change, tolerance(comparison.noise), rise))
+            after = later_rise(comparison, position) if kind == "token" else (None, None)
+            found.append(_trial(position, kind, len(tokens), change, tolerance(comparison.noise), after))
     return FlipResult(tuple(found), comparison.noise, comparison.noise_total, total(comparison.base))
 
 
@@ -167,16 +173,24 @@ def alter(
     return altered
 
 
-def later_rise(comparison: Comparison, position: int) -> float | None:
+def later_rise(comparison: Comparison, position: int) -> tuple[float | None, float | None]:
     """See `Trial`. None where fewer than 128 tokens follow."""
     first = position + 32
     was, now = (np.minimum(part[first:], 100.0) for part in (comparison.base, comparison.last))
     if np.isfinite(was).sum() < 128:
-        return None
-    return float((np.nanmean(now) - np.nanmean(was)) / max(np.nanmean(was), 1e-3))
+        return None, None
+    rise = float((np.nanmean(now) - np.nanmean(was)) / max(np.nanmean(was), 1e-3))
+    return rise, float(np.mean(now - was > max(LEAST_RISE_NATS, NOISE_FACTOR * comparison.noise)))
 
 
-def _trial(position: int, kind: str, length: int, change: np.ndarray, allowed: float, rise: float | None) -> Trial:
+def _trial(
+    position: int,
+    kind: str,
+    length: int,
+    change: np.ndarray,
+    allowed: float,
+    after: tuple[float | None, float | None],
+) -> Trial:
     moved = np.flatnonzero(change > allowed) + 1
     return Trial(
         position,
@@ -186,5 +200,6 @@ def _trial(position: int, kind: str, length: int, change: np.ndarray, allowed: f
         moved=len(moved),
         first_moved=int(moved[0]) if len(moved) else None,
         last_moved=int(moved[-1]) if len(moved) else None,
-        later_rise=rise,
+        later_rise=after[0],
+        later_dearer=after[1],
     )
