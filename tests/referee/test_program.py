@@ -174,7 +174,7 @@ def test_a_printed_loss_below_the_entropy_of_random_text_is_invalid(folder: Path
 @pytest.mark.parametrize(
     ("kind", "ruling", "words"),
     [
-        ("hangs", Ruling.UNVERIFIABLE, "more than 4 s"),
+        ("hangs", Ruling.UNVERIFIABLE, "more than 10 s"),
         ("bombs", Ruling.UNVERIFIABLE, "processes at once"),
         ("fills", Ruling.UNVERIFIABLE, "code 1"),
         ("eats", Ruling.UNVERIFIABLE, "code 1"),
@@ -202,7 +202,7 @@ def test_an_attempt_to_write_outside_is_disputed(folder: Path) -> None:
     assert "/usr/lib/mine" in verdict.reason
     assert "Reading one" in verdict.reason
     assert "Reading two" in verdict.reason
-    assert "read leniently it is valid" in " ".join(render(verdict).split())
+    assert "leniently: valid" in render(verdict)
 
 
 def test_a_program_that_does_not_start_is_unverifiable(folder: Path) -> None:
