@@ -5,9 +5,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from underpar.kernels import exclusive_gate, mlp_act, qk_norm_rope, residual_norm, softcapped_ce
+from underpar.kernels import (
+    exclusive_gate,
+    fp8_head,
+    mlp_act,
+    multi_target_ce,
+    qk_norm_rope,
+    residual_norm,
+    softcapped_ce,
+)
 
 EPS = 1.19e-7
 
@@ -30,6 +39,7 @@ class Shapes:
 
 
 MODELS = {
+    "speedrun": Shapes(768, ((3072, 0.0),), ((50304, 30.0),), (64,), None, heads=6, kv_heads=6, head_dim=128),
     "late": Shapes(512, ((2048, 0.5),), ((8192, 30.0),), (16,), None),
     "baseline": Shapes(
         512, ((1024, 0.0), (2048, 0.0), (2048, 0.5)), ((1024, 30.0), (8192, 30.0), (50304, 15.0)), (64, 16), 1024
@@ -69,6 +79,62 @@ def cross_entropy_cases(tokens: int, shapes: Shapes, device: torch.device) -> It
             (logits,),
             (torch.full((rows,), 1 / max(rows, 1), device=device),),
             (size, 3 * size),
+        )
+
+
+def multi_target_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    cap = multi_target_ce.Cap(23.0, 5.0, 7.5)
+    for vocab_size, _ in shapes.vocabularies:
+        rows = tokens if vocab_size <= 8192 else tokens // 4
+        logits = (5 * torch.randn(rows, vocab_size, device=device, dtype=torch.bfloat16)).contiguous()
+        targets = torch.randint(vocab_size, (rows,), device=device)
+        size = num_bytes(logits)
+        for count in (1, 3):
+            weights = torch.tensor([1.0, 0.5, 0.25][:count], device=device)
+            yield Case(
+                "multi_target_ce",
+                f"{rows} x {vocab_size}, {count} targets",
+                {
+                    "kernel": partial(
+                        multi_target_ce.multi_target_cross_entropy, targets=targets, weights=weights, cap=cap
+                    )
+                },
+                partial(
+                    multi_target_ce.ref.multi_target_cross_entropy,
+                    targets=targets,
+                    weights=weights,
+                    cap=cap,
+                    row_tokens=rows,
+                ),
+                (logits,),
+                (torch.full((rows,), 1 / max(rows, 1), device=device),),
+                (size, 3 * size),
+            )
+
+
+def fp8_head_cases(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Case]:
+    """The kernel takes fp8 where the GPU has it; the reference is the same head in bf16 behind the same loss kernel."""
+    cap, dim = multi_target_ce.Cap(23.0, 5.0, 7.5), shapes.model_dim
+    for vocab_size, _ in shapes.vocabularies:
+        rows = (tokens if vocab_size <= 8192 else tokens // 4) // 16 * 16
+        hidden = torch.randn(rows, dim, device=device).bfloat16()
+        weight = (torch.randn(vocab_size, dim, device=device) / dim**0.5).bfloat16()
+        targets = torch.randint(vocab_size, (rows,), device=device)
+        settings = {"targets": targets, "weights": torch.tensor([1.0], device=device), "cap": cap}
+
+        def in_bf16(x: Tensor, w: Tensor, settings: dict = settings) -> Tensor:
+            return multi_target_ce.multi_target_cross_entropy(F.linear(x, w), **settings)
+
+        logits, product = 2 * rows * vocab_size, 2 * rows * vocab_size * dim
+        yield Case(
+            "fp8_head",
+            f"{rows} x {dim} x {vocab_size}",
+            {"kernel": partial(fp8_head.fp8_head_loss, **settings)},
+            in_bf16,
+            (hidden, weight),
+            (torch.full((rows,), 1 / max(rows, 1), device=device),),
+            (2 * logits, 5 * logits),
+            (product, 3 * product),
         )
 
 
@@ -206,4 +272,6 @@ CASES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Case]]] = {
     "qk_norm_rope": norm_rope_cases,
     "mlp_act": mlp_cases,
     "softcapped_ce": cross_entropy_cases,
+    "multi_target_ce": multi_target_cases,
+    "fp8_head": fp8_head_cases,
 }

@@ -80,6 +80,21 @@ def test_cross_entropy(vocab_size: int, softcap: float) -> None:
     assert "st.global.v4.b32" in backward
 
 
+@pytest.mark.parametrize("grad_type", ["*bf16", "*fp8e5"])
+def test_multi_target_cross_entropy(grad_type: str) -> None:
+    from underpar.kernels.multi_target_ce import triton as kernels
+
+    types = dict.fromkeys(("losses_ptr", "lse_ptr", "grad_losses_ptr", "weights_ptr", "unit_ptr"), "*fp32")
+    types |= {"logits_ptr": "*bf16", "grad_logits_ptr": grad_type, "targets_ptr": "*i64"}
+    types |= dict.fromkeys(("row_tokens", "row_stride", "grad_stride"), "i32")
+    constants = {"VOCAB": 50304, "SCALE": 23.0, "SHIFT": 5.0, "DIVISOR": 7.5, "TARGETS": 3}
+    forward, _ = compiled(kernels._forward_kernel, types, constants, kernels.FORWARD_TILE)
+    backward, _ = compiled(kernels._backward_kernel, types, constants, kernels.BACKWARD_TILE)
+    assert "ld.global.v4.b32" in forward
+    assert "ld.global.v4.b32" in backward
+    assert ("st.global.v4.b32" if grad_type == "*bf16" else "e5m2x2") in backward
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.5])
 def test_mlp(slope: float) -> None:
     from underpar.kernels.mlp_act import triton as kernels
