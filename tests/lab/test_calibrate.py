@@ -43,7 +43,7 @@ def model() -> GPT:
 
 def test_sums_equal_those_of_hooks_on_the_same_text(data: Path) -> None:
     subject = model()
-    found = calibrate(subject, data, LOADER, BOS, tokens=TOKENS)
+    found, _ = calibrate(subject, data, LOADER, BOS, tokens=TOKENS)
     piece = torch.from_numpy(TokenStream(data).read(0, TOKENS + 1).astype("int64"))
     inputs, targets = piece[None, :-1], piece[None, 1:]
     context = packed_context(inputs, BOS, 128)
@@ -60,7 +60,7 @@ def test_sums_equal_those_of_hooks_on_the_same_text(data: Path) -> None:
 
 def test_every_matrix_is_seen_and_recurrent_layers_more_often(data: Path) -> None:
     subject = model()
-    found = calibrate(subject, data, LOADER, BOS, tokens=2 * TOKENS + 1)
+    found, _ = calibrate(subject, data, LOADER, BOS, tokens=2 * TOKENS + 1)
     roles = parameter_roles(subject)
     assert set(found) == {name for name, role in roles.items() if role in ("matrix", "embedding")}
     assert found["blocks.0.mlp.up.weight"].tokens == 2 * TOKENS
@@ -76,7 +76,7 @@ def test_every_matrix_is_seen_and_recurrent_layers_more_often(data: Path) -> Non
 
 def test_gptq_with_these_hessians_loses_less_than_rounding(data: Path) -> None:
     subject = model()
-    hessians = calibrate(subject, data, LOADER, BOS, tokens=TOKENS)
+    hessians, _ = calibrate(subject, data, LOADER, BOS, tokens=TOKENS)
     roles = parameter_roles(subject)
     tensors = {name: (param.detach(), roles[name]) for name, param in subject.named_parameters()}
     losses = {}

@@ -23,6 +23,8 @@ PUBLISHED = [
         logs.StopAtCap(599921, 8394, 20000),
     ),
     ("peak memory allocated: 7748 MiB reserved: 8070 MiB", logs.PeakMemory(7748, 8070)),
+    ("gptq:reserving 4.00s, effective=596000ms", logs.Reserve(4.0, 596000)),
+    ("GPTQ:collected 67 Hessians in 3.50s", logs.Calibrated(67, 3.5)),
     ("model_params:17059912", logs.ModelParams(17059912)),
     ("world_size:8 grad_accum_steps:1", logs.WorldSize(8, 1)),
     ("seed:1337", logs.Seed(1337)),

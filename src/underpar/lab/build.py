@@ -41,7 +41,7 @@ def build_trainer(resolved: Resolved[Recipe], data: Path, world: World, checkpoi
         model=model,
         optimisers=config.optim.build(model, world),
         schedule=config.schedule,
-        budget=config.budget,
+        budget=config.budget.for_steps(),
         loader=StepLoader(data, config.data.loader, bos_id, world, micro_batch_tokens=config.train.micro_batch_tokens),
         training=config.train,
         world=world,

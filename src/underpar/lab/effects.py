@@ -71,9 +71,13 @@ class Watch:
         """What training shows of every changed setting, when it has ended."""
         return judge_training(self.config, self.reference, self._ledger.reads, trainer)
 
-    def write(self, folder: RunFolder, trainer: Trainer) -> None:
-        """effects.json; later stages complete it."""
-        effects = [asdict(effect) for effect in self.judge(trainer)]
+    def write(self, folder: RunFolder, trainer: Trainer | None) -> None:
+        """effects.json; later stages complete it. trainer: None where the training of another run was taken over."""
+        if trainer is None:
+            found = [Effect(c.path, c.old, c.new, None, "not read by training") for c in self.changes]
+        else:
+            found = self.judge(trainer)
+        effects = [asdict(effect) for effect in found]
         write_json(folder.effects, {"against": self.against, "stages": ["train"], "settings": effects})
 
 
@@ -137,7 +141,8 @@ class _Judge:
         self.config, self.against, self.trainer = config, against, trainer
         tokens = config.data.loader.batch_tokens
         self.visited = [Progress(i, i * tokens, seconds) for i, seconds in enumerate(trainer.visited_seconds)]
-        self.consumed = [config.schedule.at(progress, config.budget) for progress in self.visited]
+        self.budget = config.budget.for_steps()
+        self.consumed = [config.schedule.at(progress, self.budget) for progress in self.visited]
 
     def of(self, path: str) -> Verdict | None:
         """None where only reads can tell."""
@@ -167,7 +172,7 @@ class _Judge:
         other = _with_value_of(self.config.schedule, self.against.schedule, path)
         deaf: set[str] = set()
         for step, (progress, ours) in enumerate(zip(self.visited, self.consumed, strict=True), start=1):
-            parts = _differing(ours, other.at(progress, self.config.budget))
+            parts = _differing(ours, other.at(progress, self.budget))
             if any(self._hears(part) for part in parts):
                 return True, f"made a difference from step {step:,} on"
             deaf |= parts

@@ -47,6 +47,9 @@ class PublishedLog:
             ),
             logs.Seed(self._seed),
         )
+        reserve, cap = self._budget.calibration_seconds, self._budget.train_seconds
+        if reserve and cap is not None:
+            self._write(logs.Reserve(reserve, round((cap - reserve) * 1e3)))
 
     def _step(self, event: Event) -> None:
         milliseconds = event["train_seconds"] * 1e3
@@ -85,11 +88,13 @@ def append_memory(path: Path, allocated_bytes: int, reserved_bytes: int) -> None
 def append_sizes(path: Path, info: dict[str, Any], packing: Packing) -> None:
     """The size lines, from the packer's figures."""
     label = f"{packing.quantiser.label}+{packing.codec.name}"
-    lines = (
+    lines: tuple[logs.LogLine, ...] = (
         logs.SerializedModel(label, info["container_bytes"]),
         logs.CodeSize(info["code_bytes"]),
         logs.TotalSize(label, info["artifact_bytes"]),
     )
+    if info["hessians"]:
+        lines = (logs.Calibrated(info["hessians"], info["calibration_seconds"]), *lines)
     _append(path, lines)
 
 

@@ -111,7 +111,7 @@ def make_plan(config: Recipe, world: World) -> Plan:
 
 def _duration(config: Recipe, flops_per_second: float) -> Duration:
     """Run the schedule through in two hundred strides, each at the speed of its phase, to the first training limit."""
-    budget, batch = config.budget, config.data.loader.batch_tokens
+    budget, batch = config.budget.for_steps(), config.data.loader.batch_tokens
     per_token = {looped: _train_flops_per_token(config, looped) for looped in (False, True)}
     seconds_of = {looped: batch * flops / flops_per_second for looped, flops in per_token.items()}
     longest = _steps_within(budget, batch, min(seconds_of.values()))

@@ -19,10 +19,11 @@ def golf_mini(r: Recipe) -> None:
 
     A record has 4,800 GPU-seconds, so a sixteenth of its tokens fit. The batch becomes 131,072 tokens; what a recipe counts
     in steps shrinks with the number of steps, 1/16 over the share of the batch; learning rates shrink by the cube root of
-    that share.
+    that share. Calibration reads a third of the text, in the seconds that the recipe keeps for it.
     """
     r.budget.train_seconds, r.budget.eval_seconds = 300.0, 300.0
     r.budget.artifact_bytes = GOLF_ARTIFACT_BYTES
+    r.pack.calibration_tokens //= 3
     batch_share = 131_072 / r.data.loader.batch_tokens
     r.data.loader.batch_tokens = 131_072
     scale_steps(r, 1 / 16 / batch_share)

@@ -19,6 +19,7 @@ from underpar.core.errors import RecordError
 __all__ = [
     "LINE_TYPES",
     "BatchShape",
+    "Calibrated",
     "CodeSize",
     "FinalRoundtrip",
     "FinalRoundtripExact",
@@ -27,6 +28,7 @@ __all__ = [
     "LogLine",
     "ModelParams",
     "PeakMemory",
+    "Reserve",
     "RunLog",
     "Seed",
     "SerializedModel",
@@ -194,6 +196,26 @@ class SerializedModel(LogLine):
 
 
 @dataclass(frozen=True)
+class Reserve(LogLine):
+    """Seconds of the cap kept for calibration, and the milliseconds left for steps."""
+
+    reserve_seconds: float
+    effective_ms: int
+    FORM: ClassVar[str] = "gptq:reserving {reserve_seconds:.2f}s, effective={effective_ms}ms"
+    PATTERN: ClassVar[re.Pattern[str]] = re.compile(rf"gptq:reserving {_F}s, effective={_I}ms")
+
+
+@dataclass(frozen=True)
+class Calibrated(LogLine):
+    """Hessians summed over training text after the last step, and the seconds that took."""
+
+    hessians: int
+    seconds: float
+    FORM: ClassVar[str] = "GPTQ:collected {hessians} Hessians in {seconds:.2f}s"
+    PATTERN: ClassVar[re.Pattern[str]] = re.compile(rf"GPTQ:collected {_I} Hessians in {_F}s")
+
+
+@dataclass(frozen=True)
 class CodeSize(LogLine):
     """Bytes of the counted source."""
 
@@ -278,6 +300,8 @@ LINE_TYPES: tuple[type[LogLine], ...] = (
     Validation,
     StopAtCap,
     PeakMemory,
+    Reserve,
+    Calibrated,
     SerializedModel,
     CodeSize,
     TotalSize,
