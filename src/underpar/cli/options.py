@@ -30,8 +30,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """--fresh and --sink."""
+    """--fresh, --trained-as and --sink."""
     parser.add_argument("--fresh", action="store_true", help="ignore checkpoints and start from step 0")
+    parser.add_argument(
+        "--trained-as", metavar="RECIPE",
+        help="take the training from this recipe's finished run of the same seed in --out; both must train alike",
+    )  # fmt: skip
     sinks = ("tensorboard", "wandb", "trackio")
     parser.add_argument("--sink", action="append", default=[], choices=sinks, help="also log there; repeatable")
 

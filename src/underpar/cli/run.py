@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from underpar.cli.options import add_json, add_recipe, add_run, add_training, print_json, resolve
+from underpar.cli.train import obtain
 
 HELP = "train, pack, score, verify and report a recipe; several seeds also give a record folder"
 
@@ -38,15 +39,11 @@ def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[st
     from underpar.lab.files import RunFolder
     from underpar.lab.outcome import run_summary
     from underpar.referee.verify import verify_run
-    from underpar.train.sinks import open_sinks
 
     resolved = resolve(args, *([] if seed is None else [f"seed={seed}"]))
     folder = RunFolder.of(args.out, resolved.name, resolved.config.seed)
-    if world.is_main:
-        folder.path.mkdir(parents=True, exist_ok=True)
     data = find_data(resolved, args.data, world)
-    sinks = tuple(open_sinks(args.sink, folder.path, resolved.name)) if world.is_main else ()
-    pipeline.train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)
+    obtain(args, resolved, folder, data, world)
     if world.is_main:
         pipeline.say("packing")
         pipeline.pack_run(folder)

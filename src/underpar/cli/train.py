@@ -1,8 +1,17 @@
 """`underpar train RECIPE`."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from underpar.cli.options import add_json, add_recipe, add_run, add_training, print_json, resolve
+
+if TYPE_CHECKING:
+    from underpar.core.recipe import Resolved
+    from underpar.core.world import World
+    from underpar.lab.files import RunFolder
+    from underpar.recipes import Recipe
+    from underpar.train.training import TrainResult
 
 HELP = "train a recipe; the same command after an interruption goes on from its checkpoint"
 
@@ -17,22 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from underpar.core.world import World
-    from underpar.lab import pipeline
     from underpar.lab.data import find_data
     from underpar.lab.files import RunFolder
-    from underpar.train.sinks import open_sinks
 
     resolved = resolve(args, *([] if args.seed is None else [f"seed={args.seed}"]))
     world = World.join(args.device)
     data = find_data(resolved, args.data, world)
     folder = RunFolder.of(args.out, resolved.name, resolved.config.seed)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    sinks = (
-        tuple(open_sinks(args.sink, folder.path, f"{resolved.name} seed {resolved.config.seed}"))
-        if world.is_main
-        else ()
-    )
-    result = pipeline.train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)
+    result = obtain(args, resolved, folder, data, world)
     if world.is_main:
         if args.json:
             print_json(result.to_json() | {"run": str(folder.path)})
@@ -40,3 +41,20 @@ def run(args: argparse.Namespace) -> int:
             print(f"{folder.path}: {result.steps:,} steps, {result.tokens:,} tokens, loss {result.final_loss_nats:.4f}")
     world.leave()
     return 0
+
+
+def obtain(
+    args: argparse.Namespace, resolved: "Resolved[Recipe]", folder: "RunFolder", data: Path, world: "World"
+) -> "TrainResult":
+    """Train into `folder`, or with --trained-as take over the training of a finished run."""
+    from underpar.lab import pipeline
+    from underpar.lab.files import RunFolder
+    from underpar.train.sinks import open_sinks
+
+    if args.trained_as:
+        trained = RunFolder.of(args.out, args.trained_as, resolved.config.seed)
+        return pipeline.take_training(resolved, folder, trained, data, world)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    wanted: list[str] = args.sink if world.is_main else []
+    sinks = tuple(open_sinks(wanted, folder.path, f"{resolved.name} seed {resolved.config.seed}"))
+    return pipeline.train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)

@@ -25,6 +25,7 @@ from underpar.data.validation import load_validation
 from underpar.evaluate.load import load_model
 from underpar.evaluate.score import Score, score
 from underpar.kernels.attention import backend_for
+from underpar.lab.adopt import adopt
 from underpar.lab.build import build_model, build_trainer, scorer
 from underpar.lab.calibrate import calibrate
 from underpar.lab.effects import Watch, describe, reads_of, silent
@@ -103,6 +104,23 @@ def train(
     return result
 
 
+def take_training(
+    resolved: Resolved[Recipe], folder: RunFolder, trained: RunFolder, data: Path, world: World
+) -> TrainResult:
+    """Instead of training: take that of the finished run `trained`, see `lab.adopt`. Raises as that does."""
+    if world.is_main:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        fingerprint = adopt(resolved, folder, trained)
+        watch = Watch(resolved)
+        _describe_run(
+            resolved, folder, data, watch, world, trained={"as": str(trained.path), "fingerprint": fingerprint}
+        )
+        watch.write(folder, None)
+        say(f"{folder.path}: training taken from {trained.path}")
+    world.barrier()
+    return TrainResult(**read_json(folder.train, "underpar train"))
+
+
 def _sinks(
     resolved: Resolved[Recipe],
     folder: RunFolder,
@@ -124,10 +142,17 @@ def _sinks(
         resume=resumed,
     )
     events = JsonLines(folder.events, trainer.step if resumed else 0)
-    return Sinks(required=(events, log), optional=(ConsoleProgress(config.budget, resolved.name), *extra))
+    return Sinks(required=(events, log), optional=(ConsoleProgress(config.budget.for_steps(), resolved.name), *extra))
 
 
-def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, watch: Watch, world: World) -> None:
+def _describe_run(
+    resolved: Resolved[Recipe],
+    folder: RunFolder,
+    data: Path,
+    watch: Watch,
+    world: World,
+    trained: dict[str, str] | None = None,
+) -> None:
     entry, config = registry.find(resolved.name), resolved.config
     write_json(
         folder.config,
@@ -144,8 +169,11 @@ def _describe_run(resolved: Resolved[Recipe], folder: RunFolder, data: Path, wat
             "data": str(data),
             "command": reproduction_command(resolved, data, world),
             "config": to_dict(config),
+            "trained": trained,
         },
     )
+    if trained is not None:
+        return
     dtype = config.train.dtype(world)
     write_json(
         folder.environment,
@@ -194,7 +222,8 @@ def pack_run(folder: RunFolder, *, enforce_budget: bool = True) -> dict[str, Any
 def _pack(
     folder: RunFolder, described: dict[str, Any], config: Recipe, checkpoint: Path, enforce_budget: bool
 ) -> dict[str, Any]:
-    weights, which = final_weights(load_checkpoint(checkpoint, described["fingerprint"]), config.averaging)
+    trained = described.get("trained") or described
+    weights, which = final_weights(load_checkpoint(checkpoint, trained["fingerprint"]), config.averaging)
     roles = parameter_roles(on_meta(config.model))
     code = pack_source(source_closure(ENTRIES))
     folder.code.write_bytes(code)
@@ -216,7 +245,12 @@ def _pack(
         budget_bytes=config.budget.artifact_bytes if enforce_budget else None,
         code_bytes=len(code),
     )
-    info = result.to_json() | {"weights": which, "calibration_seconds": seconds}
+    info = result.to_json() | {"weights": which, "hessians": len(hessians or ()), "calibration_seconds": seconds}
+    if seconds > config.budget.calibration_seconds and config.budget.train_seconds is not None:
+        say(
+            f"warning: calibration read training text for {seconds:.1f} s after the last step, the budget keeps "
+            f"{config.budget.calibration_seconds:g} s for it; raise budget.calibration_seconds"
+        )
     write_json(folder.artifact_info, info)
     append_sizes(folder.log, info, config.pack)
     return info
@@ -225,20 +259,18 @@ def _pack(
 def _calibrated(config: Recipe, weights: dict[str, Tensor], data: Path) -> tuple[dict[str, Hessian] | None, float]:
     """Hessians of the weights to be packed, where the quantiser wants them, and the seconds that they took.
 
-    These seconds read training data after the training clock has stopped: artifact.json states them.
+    These seconds belong to the training budget, which keeps `calibration_seconds` for them.
     """
     if not config.pack.quantiser.needs_hessians:
         return None, 0.0
     world = World(device="cuda:0" if torch.cuda.is_available() else "cpu")
-    began = time.perf_counter()
     model = build_model(config, world)
     with torch.no_grad():
         for name, param in model.named_parameters():
             param.copy_(weights[name])
     model.compute_dtype = config.train.dtype(world)
     bos_id = load_tokenizer(data).bos_id
-    found = calibrate(model, data, config.data.loader, bos_id, config.pack.calibration_tokens)
-    return found, round(time.perf_counter() - began, 3)
+    return calibrate(model, data, config.data.loader, bos_id, config.pack.calibration_tokens)
 
 
 # ------------------------------------------------------------------------------------------------- score

@@ -1,0 +1,51 @@
+"""A run that takes over the training of another."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from underpar.core.errors import UnderparError
+from underpar.core.world import World
+from underpar.lab import pipeline
+from underpar.lab.adopt import adopt
+from underpar.lab.files import RunFolder
+from underpar.lab.outcome import run_summary
+from underpar.recipes import registry
+from underpar.records.logs import SerializedModel, TrainStep, read_log
+
+from .conftest import Finished, overrides
+
+
+def resolved(*extra: str):
+    return registry.resolve("quickstart", overrides=[*overrides()[1::2], "seed=1", *extra])
+
+
+def test_same_training_other_packing(finished: Finished, tmp_path: Path) -> None:
+    trained, folder = finished.folders[0], RunFolder(tmp_path / "taken")
+    data = finished.home / json.loads(trained.config.read_text())["data"]
+    finer = "pack.quantiser=RoundToNearest(matrix=IntRows(bits=5))"
+    pipeline.take_training(resolved(finer), folder, trained, data, World())
+    before, after = read_log(trained.log), read_log(folder.log)
+    assert after.all(TrainStep) == before.all(TrainStep)
+    assert not after.all(SerializedModel)
+    packed = pipeline.pack_run(folder)
+    pipeline.score_run(folder, data, World())
+    assert packed["container_bytes"] < json.loads(trained.artifact_info.read_text())["container_bytes"]
+    summary = run_summary(folder)
+    assert summary["fingerprint"] != json.loads(trained.config.read_text())["fingerprint"]
+    assert summary["unquantised_bpb"] == run_summary(trained)["unquantised_bpb"]
+    assert summary["bpb"] != run_summary(trained)["bpb"]
+    assert "pack.quantiser.matrix.bits" not in summary["no_effect"]
+
+
+def test_other_training_is_refused_by_name(finished: Finished, tmp_path: Path) -> None:
+    with pytest.raises(UnderparError, match=r"optim\.matrix\.lr"):
+        adopt(resolved("optim.matrix.lr=0.033"), RunFolder(tmp_path), finished.folders[0])
+    with pytest.raises(UnderparError, match="seed"):
+        adopt(resolved(), RunFolder(tmp_path), finished.folders[1])
+
+
+def test_a_run_cannot_take_over_itself(finished: Finished) -> None:
+    with pytest.raises(UnderparError, match="itself"):
+        adopt(resolved(), finished.folders[0], finished.folders[0])
