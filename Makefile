@@ -9,7 +9,7 @@ run: .setup-done
 	$(BIN)/underpar run quickstart
 
 test: .setup-done
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: .setup-done
 	$(BIN)/ruff check .
