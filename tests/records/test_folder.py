@@ -144,6 +144,7 @@ def test_one_step_in_flight_is_not_over_time(fake_run: FakeRun, tmp_path: Path) 
         ("score.json", {"artifact_sha256": "0" * 64}, "score_from_artifact"),
         ("score.json", {"bytes": 151_000_000}, "byte_accounting"),
         ("score.json", {"lossless": False}, "lossless_tokenizer"),
+        ("artifact.json", {"calibration_seconds": 3.5}, "train_under_600s"),
         ("verdict.json", {"verdict": "disputed"}, "verified"),
     ],
 )
