@@ -29,6 +29,7 @@ VERBS = (
     "record",
     "report",
     "compare",
+    "target",
     "bench",
 )
 

@@ -7,7 +7,9 @@ from typing import Any
 from underpar.cli.options import add_json, add_recipe, add_run, add_training, print_json, resolve
 from underpar.cli.train import obtain
 
-HELP = "train, pack, score, verify and report a recipe; several seeds also give a record folder"
+HELP = (
+    "train, pack, score, verify and report a recipe, or time it to its target; several seeds also give a record folder"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,13 +18,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="one run per seed (default: the recipe's own seed)")
     add_training(parser)
     parser.add_argument("--author", default="anonymous", help="who the record folder names")
+    parser.add_argument(
+        "--baseline", metavar="RECIPE", help="with a target: also run this one, in turns, and compare times"
+    )
     parser.add_argument("--threshold", type=float, help="bpb that the record's one-sided test is held against")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from underpar.cli.target import race
+    from underpar.core.errors import ConfigError
     from underpar.core.world import World
 
+    if resolve(args).config.evaluate.target_nats is not None:
+        return race(args)
+    if args.baseline:
+        raise ConfigError("--baseline is for recipes with a target (evaluate.target_nats); use 'underpar compare'")
     world = World.join(args.device)
     seeds = args.seeds or [None]
     summaries = [_one_seed(args, seed, world) for seed in seeds]

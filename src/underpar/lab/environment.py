@@ -1,9 +1,11 @@
 """What a run ran on."""
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
+import uuid
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 
 import underpar
+from underpar.lab.sources import source_digest
 
 PACKAGES = ("torch", "triton", "numpy", "sentencepiece", "zstandard", "brotli", "safetensors", "scipy")
 
@@ -24,6 +27,9 @@ def describe_environment(attention_backend: str) -> dict[str, Any]:
         "cuda": torch.version.cuda if on_cuda else None,
         "gpu": torch.cuda.get_device_name() if on_cuda else None,
         "gpu_count": torch.cuda.device_count() if on_cuda else 0,
+        "gpus": _gpus() if on_cuda else [],
+        "nvidia_smi": _output("nvidia-smi") if on_cuda else None,
+        "machine": hashlib.sha256(f"{platform.node()} {uuid.getnode()}".encode()).hexdigest()[:12],
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
@@ -31,8 +37,23 @@ def describe_environment(attention_backend: str) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "underpar": underpar.__version__,
         "commit": _commit(),
+        "source": source_digest(),
         "attention_backend": attention_backend,
     }
+
+
+def _gpus() -> list[str]:
+    """Of every GPU of the machine what its speed depends on: name, memory, power limit, highest clock, driver."""
+    query = "--query-gpu=name,memory.total,power.limit,clocks.max.sm,driver_version"
+    return _output("nvidia-smi", query, "--format=csv,noheader").splitlines()
+
+
+def _output(*command: str) -> str:
+    """What a program prints; nothing where it is absent or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _version(name: str) -> str | None:

@@ -3,7 +3,7 @@
 from underpar.compress.codecs import Codec, Zlib
 from underpar.compress.quantise import Int8PerRow, Quantiser
 from underpar.core.budget import Budget
-from underpar.core.config import Config, NonNegativeInt, PositiveInt, config, field
+from underpar.core.config import Config, NonNegativeInt, PositiveFloat, PositiveInt, config, field
 from underpar.core.errors import ConfigError
 from underpar.core.recipe import Registry
 from underpar.core.units import GOLF_ARTIFACT_BYTES
@@ -46,6 +46,8 @@ class Evaluation(Config):
     window: Window = field(default_factory=Flat)
     batch_tokens: PositiveInt = 65_536
     """Tokens of one forward pass; no influence on the score beyond rounding."""
+    target_nats: PositiveFloat | None = None
+    """Loss on the held-out text that a run is timed to; None packs and scores an artifact instead."""
 
 
 @config
