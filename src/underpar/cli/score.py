@@ -2,15 +2,30 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from underpar.cli.options import add_device, add_json, print_json
 
 HELP = "score a packed artifact on held-out text, every token once"
+MODES = ("plain", "ttt", "phased", "sequential")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, help="a run folder or an artifact file")
     parser.add_argument("--data", type=Path, help="folder of prepared tokens; a run folder knows its own")
+    parser.add_argument(
+        "--mode", choices=MODES,
+        help="without test-time training, or with this kind; default: as the artifact records. Another mode than a run's own "
+        "is printed, and not written into its folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides",
+        help="change one setting of the test-time training, as in --set lora.rank=32; printed only, repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS",
+        help="for test-time training; documents that do not fit are charged without it (default: the run's own)",
+    )  # fmt: skip
     add_device(parser)
     add_json(parser)
 
@@ -21,23 +36,32 @@ def run(args: argparse.Namespace) -> int:
     from underpar.lab import pipeline
     from underpar.lab.files import RunFolder, read_json
 
+    if args.budget is not None and not args.budget > 0:
+        raise ConfigError(f"--budget {args.budget:g} is no time; give seconds above 0")
     world = World.join(args.device)
+    scoring = pipeline.Scoring(args.mode, tuple(args.overrides), budget_seconds=args.budget)
     if args.target.is_dir():
         folder = RunFolder(args.target)
         data = args.data or Path(read_json(folder.config, "underpar train")["data"])
-        summary = pipeline.score_run(folder, data, world)
+        summary = pipeline.score_run(folder, data, world, scoring)
     elif args.data is None:
         raise ConfigError(f"{args.target} is a single artifact: name the held-out tokens with --data DIR")
     else:
-        summary, _ = pipeline.score_artifact(args.target, args.data, world)
+        summary, _ = pipeline.score_artifact(args.target, args.data, world, scoring)
     if world.is_main:
         if args.json:
             print_json(summary)
         else:
-            label = "" if summary["lossless"] else "  (lossy tokenizer: the text cannot be recovered exactly)"
-            print(
-                f"{summary['bpb']:.6f} bpb  {summary['loss_nats']:.6f} nats/token  {summary['tokens']:,} tokens  "
-                f"{summary['bytes']:,} bytes  {summary['eval_seconds']:.1f} s{label}"
-            )
+            print(_line(summary))
     world.leave()
     return 0
+
+
+def _line(summary: dict[str, Any]) -> str:
+    label = "" if summary["lossless"] else "  (lossy tokenizer: the text cannot be recovered exactly)"
+    before = summary.get("before_adaptation")
+    adapted = f"  before adaptation {before['bpb']:.6f}" if before else ""
+    return (
+        f"{summary['bpb']:.6f} bpb  {summary['loss_nats']:.6f} nats/token  {summary['tokens']:,} tokens  "
+        f"{summary['bytes']:,} bytes  {summary['eval_seconds']:.1f} s{adapted}{label}"
+    )

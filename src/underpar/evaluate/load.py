@@ -9,6 +9,7 @@ import torch
 from underpar.compress.container import read_artifact
 from underpar.core.config import from_dict
 from underpar.core.errors import ArtifactError, ConfigError
+from underpar.evaluate.adaptation import Adaptation
 from underpar.evaluate.windows import Window
 from underpar.model.gpt import GPT, GPTConfig
 
@@ -19,13 +20,15 @@ class LoadedModel:
 
     model: GPT
     window: Window
+    adaptation: Adaptation | None
+    """How it learns while it is scored, where it does."""
     tokenizer_identity: dict[str, Any]
     header: dict[str, Any]
     sha256: str
 
 
 def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    """Rebuild the model in evaluation mode on `device`, computing in bfloat16 on CUDA and float32 elsewhere.
+    """Rebuild the model, in evaluation mode and frozen, on `device`, computing in bfloat16 on CUDA and float32 elsewhere.
 
     Raises ArtifactError when the file is damaged, or its tensors do not fit the architecture that its header describes.
     """
@@ -33,6 +36,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     try:
         config = from_dict(artifact.header["model"], GPTConfig)
         window = from_dict(artifact.header["window"], Window)
+        stated = artifact.header.get("adaptation")
+        adaptation = None if stated is None else from_dict(stated, Adaptation)
         identity = artifact.header["tokenizer"]
     except (KeyError, ConfigError) as problem:
         raise ArtifactError(f"{path}: the header describes no model of ours: {problem}") from None
@@ -55,4 +60,5 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         for name, param in model.named_parameters():
             param.copy_(tensors[name])
     model.compute_dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    return LoadedModel(model.eval(), window, identity, artifact.header, artifact.sha256)
+    model.eval().requires_grad_(False)
+    return LoadedModel(model, window, adaptation, identity, artifact.header, artifact.sha256)

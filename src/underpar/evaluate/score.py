@@ -84,31 +84,64 @@ def charge(
     over processes; sums are float64.
     """
     world = world or World()
-    targets = len(stream.tokens) - 1
-    spans = list(window.spans(targets, stream.document_starts))
+    spans = list(window.spans(len(stream.tokens) - 1, stream.document_starts))
     mine = [spans[i] for i in world.share(len(spans))]
-    charges = np.zeros(targets, dtype=np.float64)
-    counts = np.zeros(targets, dtype=np.int32)
+    ledger = Ledger(len(stream.tokens) - 1)
+    charge_spans(
+        losses_of, stream, window, mine, ledger, bos_id=bos_id, device=world.device, batch_tokens=batch_tokens,
+        progress=progress,
+    )  # fmt: skip
+    return ledger.closed(world)
+
+
+class Ledger:
+    """Nats of every target of a stream, and how often it was charged; a process books its own share."""
+
+    def __init__(self, targets: int) -> None:
+        self.charges = np.zeros(targets, dtype=np.float64)
+        self.counts = np.zeros(targets, dtype=np.int32)
+
+    def book(self, where: slice | np.ndarray, nats: np.ndarray) -> None:
+        self.charges[where] += nats
+        self.counts[where] += 1
+
+    def closed(self, world: World) -> np.ndarray:
+        """The charges of all processes together. Collective. Raises ScoreError as `charge` does."""
+        if world.size > 1:
+            self.charges, self.counts = (_sum_over_ranks(x, world) for x in (self.charges, self.counts))
+        _check_ledger(self.charges, self.counts)
+        return self.charges
+
+
+@torch.no_grad()
+def charge_spans(
+    losses_of: LossFunction,
+    stream: ValStream,
+    window: Window,
+    spans: list[Span],
+    ledger: Ledger,
+    *,
+    bos_id: int,
+    device: str,
+    batch_tokens: int,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Charge some spans of `window` to a ledger, as `charge` does with all of them."""
     row_tokens = max(batch_tokens, window.context) if window.is_packed else window.context
-    rows = _packed_rows(mine, stream.document_starts, row_tokens) if window.is_packed else [[span] for span in mine]
+    rows = _packed_rows(spans, stream.document_starts, row_tokens) if window.is_packed else [[span] for span in spans]
     rows_at_once = max(1, batch_tokens // row_tokens)
     pending: tuple[list[list[Span]], Tensor] | None = None
     for first in range(0, len(rows), rows_at_once):
         batch = rows[first : first + rows_at_once]
-        inputs, wanted, context = _inputs(stream.tokens, batch, (rows_at_once, row_tokens), window, bos_id, world)
+        inputs, wanted, context = _inputs(stream.tokens, batch, (rows_at_once, row_tokens), window, bos_id, device)
         losses = losses_of(inputs, wanted, context)
         if pending:  # booked one pass late, so that the host works while the device does
-            _book(*pending, charges, counts)
+            _book(*pending, ledger)
         pending = (batch, losses)
         if progress:
             progress(min(1.0, (first + rows_at_once) / len(rows)))
     if pending:
-        _book(*pending, charges, counts)
-    if world.size > 1:
-        charges = _sum_over_ranks(charges, world)
-        counts = _sum_over_ranks(counts, world)
-    _check_ledger(charges, counts)
-    return charges
+        _book(*pending, ledger)
 
 
 def score(losses_of: LossFunction, stream: ValStream, window: Window, *, bos_id: int, **options: Any) -> Score:
@@ -118,7 +151,7 @@ def score(losses_of: LossFunction, stream: ValStream, window: Window, *, bos_id:
     """
     began = time.perf_counter()
     charges = charge(losses_of, stream, window, bos_id=bos_id, **options)
-    return _add_up(charges, stream, time.perf_counter() - began)
+    return add_up(charges, stream, time.perf_counter() - began)
 
 
 def _packed_rows(spans: list[Span], document_starts: np.ndarray, row_tokens: int) -> list[list[Span]]:
@@ -142,7 +175,7 @@ def _packed_rows(spans: list[Span], document_starts: np.ndarray, row_tokens: int
 
 
 def _inputs(
-    tokens: np.ndarray, rows: list[list[Span]], shape: tuple[int, int], window: Window, bos_id: int, world: World
+    tokens: np.ndarray, rows: list[list[Span]], shape: tuple[int, int], window: Window, bos_id: int, device: str
 ) -> tuple[Tensor, Tensor, Context]:
     """Tokens, targets and context of the rows, padded to a constant shape so that a compiled model meets only one."""
     padding = 0 if bos_id else 1  # any token that starts no document
@@ -153,16 +186,16 @@ def _inputs(
     both = torch.from_numpy(batch)
     inputs, wanted = both[:, :-1].contiguous(), both[:, 1:].contiguous()
     context = packed_context(inputs, bos_id, window.context) if window.is_packed else row_context(inputs, bos_id)
-    return inputs.to(world.device), wanted.to(world.device), context.to(world.device)
+    return inputs.to(device), wanted.to(device), context.to(device)
 
 
-def _book(rows: list[list[Span]], losses: Tensor, charges: np.ndarray, counts: np.ndarray) -> None:
+def _book(rows: list[list[Span]], losses: Tensor, ledger: Ledger) -> None:
     found = losses.double().cpu().numpy()
     for row, spans in enumerate(rows):
         origin = spans[0].start
         for span in spans:
-            charges[span.score_from : span.stop] += found[row, span.score_from - origin : span.stop - origin]
-            counts[span.score_from : span.stop] += 1
+            nats = found[row, span.score_from - origin : span.stop - origin]
+            ledger.book(slice(span.score_from, span.stop), nats)
 
 
 def _sum_over_ranks(values: np.ndarray, world: World) -> np.ndarray:
@@ -182,8 +215,8 @@ def _check_ledger(charges: np.ndarray, counts: np.ndarray) -> None:
     np.maximum(charges, 0.0, out=charges)
 
 
-def _add_up(charges: np.ndarray, stream: ValStream, seconds: float) -> Score:
-    """Per document and in all. A document's targets are its own tokens, its BOS included where it is predicted."""
+def add_up(charges: np.ndarray, stream: ValStream, seconds: float) -> Score:
+    """Charges per document and in all. A document's targets are its own tokens, its BOS included where it is predicted."""
     starts = stream.document_starts
     target_bytes = stream.byte_counts[1:].astype(np.int64)
     document_of = np.searchsorted(starts, np.arange(1, len(stream.tokens)), side="right") - 1

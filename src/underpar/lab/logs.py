@@ -102,11 +102,16 @@ def append_score(path: Path, score: dict[str, Any], window: Window, packing: Pac
     """The final score lines of the packed and re-loaded model."""
     loss, bpb, milliseconds = score["loss_nats"], score["bpb"], round(score["eval_seconds"] * 1e3)
     tag = f"{packing.quantiser.label}_{packing.codec.name}"
+    if score.get("adaptation"):
+        before = score["before_adaptation"]
+        own_milliseconds = round(before["eval_seconds"] * 1e3)
+        _append(path, (logs.FinalRoundtrip(tag, before["loss_nats"], before["bpb"], own_milliseconds),))
+        tag += "_ttt"
     final: tuple[logs.LogLine, ...] = (
         logs.FinalRoundtrip(tag, loss, bpb, milliseconds),
         logs.FinalRoundtripExact(tag, loss, bpb),
     )
-    if isinstance(window, Sliding):
+    if isinstance(window, Sliding) and not score.get("adaptation"):
         final = (
             logs.FinalSliding(window.stride, loss, bpb, milliseconds),
             logs.FinalSlidingExact(window.stride, loss, bpb),

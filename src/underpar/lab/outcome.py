@@ -41,6 +41,7 @@ def run_summary(folder: RunFolder) -> dict[str, Any]:
         "seed": described["seed"],
         "fingerprint": described["fingerprint"],
         "bpb": scored["bpb"],
+        "before_adaptation_bpb": (scored.get("before_adaptation") or {}).get("bpb"),
         "unquantised_bpb": {which: found["bpb"] for which, found in trained.get("validation", {}).items()},
         "no_effect": [effect.path for effect in silent(folder)],
         "loss_nats": scored["loss_nats"],
@@ -78,5 +79,8 @@ def _before_quantisation(summary: dict[str, Any]) -> str:
     found = summary["unquantised_bpb"]
     if not found:
         return ""
+    packed = summary["before_adaptation_bpb"]
+    if packed is not None:
+        return f"; {found.get(AVERAGED, found[RAW]):.4f} before quantisation, {packed:.4f} before adaptation"
     others = f" (the last weights alone {found[RAW]:.4f})" if AVERAGED in found else ""
     return f"; {found.get(AVERAGED, found[RAW]):.4f} before quantisation{others}"

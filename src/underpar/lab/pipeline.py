@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.load import load_model
 from underpar.evaluate.score import Score, score
+from underpar.evaluate.scorers import adaptive_scorer
 from underpar.kernels.attention import backend_for
+from underpar.lab.adaptive import chosen_adaptation, score_adapted
 from underpar.lab.adopt import adopt
 from underpar.lab.build import build_model, build_trainer, scorer
 from underpar.lab.calibrate import calibrate
@@ -230,6 +233,7 @@ def _pack(
     header = {
         "model": to_dict(config.model),
         "window": to_dict(config.evaluate.window),
+        "adaptation": to_dict(config.evaluate.adaptation),
         "tokenizer": load_tokenizer(Path(described["data"])).identity,
         "recipe": described["recipe"],
         "fingerprint": described["fingerprint"],
@@ -276,33 +280,67 @@ def _calibrated(config: Recipe, weights: dict[str, Tensor], data: Path) -> tuple
 # ------------------------------------------------------------------------------------------------- score
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What of an artifact's own way of being scored is changed, and what scoring may take."""
+
+    mode: str | None = None
+    """See `adaptive.chosen_adaptation`; None is the artifact's own."""
+    overrides: tuple[str, ...] = ()
+    batch_tokens: int | None = None
+    budget_seconds: float | None = None
+
+    @property
+    def is_own(self) -> bool:
+        return self.mode is None and not self.overrides
+
+
 def score_artifact(
-    artifact: Path, data: Path, world: World, batch_tokens: int | None = None
+    artifact: Path, data: Path, world: World, scoring: Scoring | None = None
 ) -> tuple[dict[str, Any], Score]:
-    """Load the artifact and score the held-out split of `data` with the artifact's own window.
+    """Load the artifact and score the held-out split of `data` with the artifact's own window, and then, where it adapts,
+    with adaptation: that is the score, and "before_adaptation" the other.
 
     Returns (what score.json holds, the Score). Raises DataError when the tokens were made by another tokenizer.
     """
+    scoring = scoring or Scoring()
     loaded = load_model(artifact, world.device)
+    adaptation = chosen_adaptation(loaded.adaptation, scoring.mode, scoring.overrides)
     tokenizer = load_tokenizer(data)
     if tokenizer.identity["sha256"] != loaded.tokenizer_identity["sha256"]:
         raise DataError(
             f"{data} was tokenised by {tokenizer.identity}, the artifact expects {loaded.tokenizer_identity}"
         )
     stream = load_validation(data)
+    batch_tokens = scoring.batch_tokens
     if batch_tokens is None:  # a CPU is fastest with batches that stay in its cache
         batch_tokens = 2048 if world.device == "cpu" else 65_536
+    losses_of = scorer(loaded.model, world)
     result = score(
-        scorer(loaded.model, world), stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,
+        losses_of, stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,
         progress=_score_progress() if world.is_main else None,
     )  # fmt: skip
-    summary = result.to_json() | {
-        "window": str(loaded.window),
-        "lossless": tokenizer.lossless,
-        "tokenizer": tokenizer.identity,
-        "world_size": world.size,
-        "artifact_sha256": loaded.sha256,
-    }
+    adapted: dict[str, Any] = {"adaptation": None}
+    if adaptation is not None:
+        before = {name: result.to_json()[name] for name in ("bpb", "loss_nats", "eval_seconds")}
+        if world.is_main:
+            say(f"{result.bpb:.6f} bpb before adaptation; {adaptation}")
+        adapted, result = score_adapted(
+            loaded, adaptation, stream, bos_id=tokenizer.bos_id, world=world, plain=losses_of,
+            budget_seconds=scoring.budget_seconds,
+        )  # fmt: skip
+        adapted["before_adaptation"] = before
+    summary = (
+        result.to_json()
+        | adapted
+        | {
+            "window": str(loaded.window),
+            "lossless": tokenizer.lossless,
+            "tokenizer": tokenizer.identity,
+            "world_size": world.size,
+            "artifact_sha256": loaded.sha256,
+        }
+    )
     return summary, result
 
 
@@ -317,12 +355,23 @@ def _score_progress() -> Callable[[float], None]:
     return show
 
 
-def score_run(folder: RunFolder, data: Path, world: World) -> dict[str, Any]:
-    """Score a run's artifact; writes score.json, documents.npz and, for small texts, the compressors' figures."""
+def score_run(folder: RunFolder, data: Path, world: World, scoring: Scoring | None = None) -> dict[str, Any]:
+    """Score a run's artifact; writes score.json, documents.npz and, for small texts, the compressors' figures.
+
+    Nothing is written where `scoring` is not the artifact's own.
+    """
+    if scoring and not scoring.is_own:
+        return score_artifact(folder.artifact, data, world, scoring)[0]
     config = from_dict(read_json(folder.config, "underpar train")["config"], Recipe)
     with reads_of(config, folder if world.is_main else None, "score"):
         size, limit = config.evaluate.batch_tokens, config.budget.eval_seconds
-    summary, result = score_artifact(folder.artifact, data, world, size)
+        if config.evaluate.adaptation is not None:  # reads its settings when it is made
+            adaptive_scorer(config.evaluate.adaptation, on_meta(config.model), bos_id=0)
+    if scoring and scoring.budget_seconds is not None:
+        limit = scoring.budget_seconds
+    summary, result = score_artifact(
+        folder.artifact, data, world, Scoring(batch_tokens=size, budget_seconds=limit)
+    )  # fmt: skip
     if limit is not None and result.eval_seconds > limit and world.is_main:
         say(f"warning: scoring took {result.eval_seconds:.1f} s, the budget is {limit:g} s")
     if world.is_main:

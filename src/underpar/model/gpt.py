@@ -25,7 +25,7 @@ from underpar.model.plan import (
     skip_rows,
     validate_plan,
 )  # fmt: skip
-from underpar.nn.adapters import Adapters, LoRA
+from underpar.nn.adapters import AdapterLayout, LoRA
 from underpar.nn.attention import Attention
 from underpar.nn.embeddings import Embedding, Head, TiedHead
 from underpar.nn.fake_quantise import FakeQuantiser
@@ -243,8 +243,8 @@ class GPT(Module):
         """Those of `phases` that differ to this model, in order: each compiles to a graph of its own."""
         return tuple(dict.fromkeys(map(self.effective_phase, phases)))
 
-    def adapters(self, chosen: LoRA, documents: int) -> Adapters:
-        """Fresh adapters for a batch of `documents` rows, on the device of the model; pass them as `visitor`."""
+    def adapter_layout(self, chosen: LoRA) -> AdapterLayout:
+        """The adapters that this model can have; pass `layout.visitor(rows)` as `visitor`."""
         block = self.blocks[0]
         assert isinstance(block, Block)
         width, hidden, kv_dim = self.config.model_dim, block.mlp.up.weight.shape[0], block.attention.k.weight.shape[0]
@@ -253,8 +253,7 @@ class GPT(Module):
             "q": whole, "k": (width, kv_dim), "v": (width, kv_dim), "out": whole, "attention": whole, "mlp": whole,
             "up": (width, hidden), "down": (hidden, width),
         }  # fmt: skip
-        made = Adapters(chosen, sizes, executions(self.plan), (width, self.config.vocab_size), documents)
-        return made.to(self.embedding.weight.device)
+        return AdapterLayout(chosen, sizes, executions(self.plan), (width, self.config.vocab_size))
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())

@@ -9,6 +9,7 @@ from underpar.core.recipe import Registry
 from underpar.core.units import GOLF_ARTIFACT_BYTES
 from underpar.data.loaders import Loader, SequentialRows
 from underpar.data.tokenizers import SentencePiece, TokenizerConfig
+from underpar.evaluate.adaptation import Adaptation
 from underpar.evaluate.windows import Flat, Window
 from underpar.model.gpt import GPTConfig
 from underpar.nn.fake_quantise import FakeQuantiser
@@ -44,6 +45,8 @@ class Evaluation(Config):
     """How the held-out text is scored."""
 
     window: Window = field(default_factory=Flat)
+    adaptation: Adaptation | None = None
+    """How the packed model learns while it is scored; the window then serves validation and the score before adaptation."""
     batch_tokens: PositiveInt = 65_536
     """Tokens of one forward pass; no influence on the score beyond rounding."""
     target_nats: PositiveFloat | None = None

@@ -14,7 +14,12 @@ from typing import Any
 from underpar.compress.source import pack_source, source_closure
 from underpar.core.errors import ArtifactError
 
-ENTRIES = ("underpar.evaluate.load", "underpar.evaluate.score", "underpar.data.tokenizers")
+ENTRIES = (
+    "underpar.evaluate.load",
+    "underpar.evaluate.score",
+    "underpar.evaluate.scorers",
+    "underpar.data.tokenizers",
+)
 """Loading, scoring and tokenising: where running a packed model begins."""
 MAX_ARCHIVE_BYTES = 64 << 20
 """Coded and decoded: far above any source, far below what would hurt."""

@@ -57,6 +57,7 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     """Fill `found`. The order is from cheap to dear; what needs a failed stage is left out."""
     from underpar.data.tokenizers import load_tokenizer
     from underpar.evaluate.load import load_model
+    from underpar.referee.adapted import AdaptedPredictor
     from underpar.referee.ledger import charge
     from underpar.referee.probes.memory import longest_free_run
     from underpar.referee.retokenise import retokenise
@@ -70,6 +71,7 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
             "parameters": loaded.model.num_parameters(),
             "vocab_size": loaded.model.config.vocab_size,
             "window": str(loaded.window),
+            "adaptation": None if loaded.adaptation is None else str(loaded.adaptation),
             "tokenizer": loaded.tokenizer_identity,
         }
     tokenizer = found.stage("tokenizer", lambda: load_tokenizer(folder / job.tokenizer))
@@ -82,15 +84,13 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     found.facts["text"] = held_out.to_json()
     if loaded is None or loaded.model.config.vocab_size != tokenizer.vocab_size:
         return
-    predictor = WindowedPredictor(
-        loaded.model,
-        loaded.window,
-        tokenizer.vocab_size,
-        tokenizer.bos_id,
-        job.device,
-        BATCH_TOKENS[job.device],
-        _fraction("score"),
-    )
+    alphabet, progress = (tokenizer.vocab_size, tokenizer.bos_id), _fraction("score")
+    predictor: WindowedPredictor | AdaptedPredictor
+    if loaded.adaptation is not None:
+        predictor = AdaptedPredictor(loaded.model, loaded.adaptation, *alphabet, job.device, progress)
+    else:
+        size = BATCH_TOKENS[job.device]
+        predictor = WindowedPredictor(loaded.model, loaded.window, *alphabet, job.device, size, progress)
     scored = found.stage("score", lambda: charge(predictor, held_out))
     if scored is None:
         return

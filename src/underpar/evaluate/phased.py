@@ -1,0 +1,218 @@
+"""Scoring by documents with adapters, and in between, where phases are wanted, the model itself learns."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from underpar.core.world import World
+from underpar.data.validation import ValStream
+from underpar.evaluate.adaptation import DocumentTTT, GlobalSGD, LongestFirst, PhasedTTT
+from underpar.evaluate.adapted import AdaptedCharges, Meter, Parts, Watcher, check_documents
+from underpar.evaluate.base_sgd import BaseSGD, restored, trained_chunks
+from underpar.evaluate.document_ttt import Book, DocumentTrainer
+from underpar.evaluate.queue import Document, chunks, documents_of, lineages, share, window_tokens
+from underpar.evaluate.score import Ledger, charge
+from underpar.evaluate.windows import Documents
+from underpar.model.gpt import GPT
+
+MARGIN = 1.05
+"""Of a plan over what the warm-up measured."""
+
+
+class Rates(NamedTuple):
+    """What the warm-up measured, in seconds."""
+
+    measured: dict[str, float]
+    padded_token: float
+    """Of a row, the adapters' update included."""
+    step: float
+    """Of rows as long as the context."""
+    sgd_chunk: float
+
+
+class DocumentScorer:
+    """An `AdaptiveScorer` for DocumentTTT and PhasedTTT."""
+
+    def __init__(self, adaptation: DocumentTTT, model: GPT, parts: Parts) -> None:
+        self._model, self._parts = model, parts
+        self.trainer = DocumentTrainer(adaptation, model, parts)
+        self._slots, self._context = adaptation.slots, adaptation.context
+        self._longest_first = isinstance(adaptation.order, LongestFirst)
+        self._phases: _Phases | None = None
+        if isinstance(adaptation, PhasedTTT):
+            self._phases = _Phases(adaptation, model, parts)
+
+    def charge(
+        self, stream: ValStream, *, budget_seconds: float | None = None, watcher: Watcher | None = None
+    ) -> AdaptedCharges:
+        check_documents(stream)
+        with restored(self._model):
+            self._model.requires_grad_(False)
+            began = time.perf_counter()
+            rates = self._prepare(measures=budget_seconds is not None)
+            warm_up = time.perf_counter() - began
+            return self._charge(stream, rates, warm_up, budget_seconds, watcher)
+
+    def _prepare(self, *, measures: bool) -> Rates:
+        if not measures and self._parts.world.device == "cpu":  # nothing compiles, and nothing is planned
+            return Rates({}, 0.0, 0.0, 0.0)
+        seconds, shapes = self.trainer.prepare(), self.trainer.shapes
+        token = max(taken / (shapes.rows(width) * width) for width, taken in seconds.items())
+        sgd = self._phases.prepare() if self._phases else 0.0
+        measured = {f"rows of {width}": taken for width, taken in seconds.items()}
+        if self._phases:
+            measured["sgd chunk"] = sgd
+        return Rates(measured, *self._parts.world.agree(token, seconds[shapes.widths[-1]], sgd))
+
+    def _charge(
+        self, stream: ValStream, rates: Rates, warm_up: float, budget: float | None, watcher: Watcher | None
+    ) -> AdaptedCharges:
+        world, targets = self._parts.world, len(stream.tokens) - 1
+        documents = documents_of(stream.document_starts, targets)
+        if self._longest_first:
+            documents.sort(key=lambda d: (-d.tokens, d.number))
+        plain_seconds = targets * rates.padded_token
+        without = self._given_up(documents, rates, None if budget is None else budget - plain_seconds)
+        planned = self._seconds(documents, without, rates)
+
+        began = time.perf_counter()
+        deadline = None if budget is None else began + budget - plain_seconds
+        book, ledger = Book(stream.tokens, world.device), Ledger(targets)
+        if without:
+            self._charge_plain(stream, ledger, _positions(without, targets))
+        mine = sum(d.tokens for one in self.trainer.share_of(_kept(documents, without)) for d in one)
+        meter = Meter(watcher, stream, mine, book.nats)
+        first = 0
+        for stop in self._boundaries(len(documents)):
+            kept = _kept(documents[first:stop], without)
+            done = self.trainer.run(kept, book, deadline=deadline, progress=meter)
+            if not _all_agree(done, world):
+                break
+            first = stop
+            if self._phases and stop < len(documents):
+                read = documents[:stop]
+                self._phases.learn(text_of(stream.tokens, read[::-1] if self._longest_first else read))
+        ledger.charges += book.nats()
+        ledger.counts += book.counts
+        missing = world.sum_(torch.from_numpy(ledger.counts.copy()).to(world.device)).cpu().numpy() == 0
+        if missing.any():
+            self._charge_plain(stream, ledger, missing)
+        plain_targets = int(missing.sum()) + sum(d.tokens for d in without)
+        nats = ledger.closed(world)
+        return AdaptedCharges(nats, time.perf_counter() - began, warm_up, planned, rates.measured, plain_targets)
+
+    def _boundaries(self, documents: int) -> list[int]:
+        inner = self._phases.boundaries(documents) if self._phases else []
+        return sorted({*inner, documents})
+
+    def _charge_plain(self, stream: ValStream, ledger: Ledger, positions: np.ndarray) -> None:
+        """Charge `positions` (targets,) bool with the model as it is now. Collective; one process books."""
+        world = self._parts.world
+        nats = charge(
+            self._parts.plain, stream, Documents(context=self._context), bos_id=self._parts.bos_id, world=world,
+            batch_tokens=2048 if world.device == "cpu" else 65_536,
+        )  # fmt: skip
+        if world.is_main:
+            ledger.book(positions, nats[positions])
+
+    def _given_up(self, documents: Sequence[Document], rates: Rates, budget: float | None) -> list[Document]:
+        """The fewest documents, longest first, without whose adaptation the rest fits: they cost most seconds a token, and
+        bound the time from below, since a document's chunks follow each other.
+        """
+        by_length = sorted(documents, key=lambda d: (-d.tokens, d.number))
+        low, high = 0, len(by_length)
+        if budget is None or self._seconds(documents, [], rates) <= budget:
+            return []
+        while low < high:
+            middle = (low + high) // 2
+            if self._seconds(documents, by_length[:middle], rates) <= budget:
+                high = middle
+            else:
+                low = middle + 1
+        return by_length[:low]
+
+    def _seconds(self, documents: Sequence[Document], without: Sequence[Document], rates: Rates) -> float:
+        """An upper bound: of every phase the largest share of work, and its longest slot, whose steps follow each other."""
+        trainer, total, first = self.trainer, 0.0, 0
+        for stop in self._boundaries(len(documents)):
+            slots = lineages(_kept(documents[first:stop], without), self._slots)
+            costs = [sum(window_tokens(d, trainer.chunk, trainer.shapes) for d in slot) for slot in slots]
+            shares = share(costs, self._parts.world.size)
+            longest = max((sum(chunks(d, trainer.chunk) for d in slot) for slot in slots), default=0)
+            total += max(sum(costs[i] for i in part) for part in shares) * rates.padded_token + longest * rates.step
+            if self._phases and stop < len(documents):
+                total += self._phases.steps(sum(d.tokens for d in documents[:stop])) * rates.sgd_chunk
+            first = stop
+        return total * MARGIN
+
+
+class _Phases:
+    """The rounds of SGD between the phases."""
+
+    def __init__(self, adaptation: PhasedTTT, model: GPT, parts: Parts) -> None:
+        self._fraction, self._number = adaptation.prefix_fraction, adaptation.phases
+        self._model, self._parts = model, parts
+        self._sgd: GlobalSGD = adaptation.sgd
+        self._lr, self._momentum, self._clip = self._sgd.lr, self._sgd.momentum, self._sgd.clip
+        self._chunk, self._context, self._epochs = self._sgd.chunk_tokens, self._sgd.context, self._sgd.epochs
+
+    def boundaries(self, documents: int) -> list[int]:
+        return boundaries(documents, self._fraction, self._number)
+
+    def steps(self, tokens: int) -> int:
+        return self._epochs * max(0, -(-(tokens - 1) // self._chunk) - 1)
+
+    def learn(self, text: np.ndarray) -> None:
+        """A round over `text`; nothing is left of it but the weights. Collective."""
+        sgd = self._new()
+        for _ in range(self._epochs):
+            for part, scale in trained_chunks(text, self._chunk):
+                sgd.step(part, self._lr * scale)
+
+    def prepare(self) -> float:
+        """Seconds of a step, on random tokens; the weights stay as they are."""
+        tokens = np.random.default_rng(0).integers(2, self._model.config.vocab_size, self._chunk + 1).astype(np.uint16)
+        with restored(self._model):
+            sgd = self._new()
+            sgd.step(tokens, 0.0)
+            began = time.perf_counter()
+            sgd.step(tokens, 0.0)
+            return time.perf_counter() - began
+
+    def _new(self) -> BaseSGD:
+        return BaseSGD(
+            self._model, momentum=self._momentum, clip=self._clip, context=self._context, packs=True,
+            bos_id=self._parts.bos_id, world=self._parts.world,
+        )  # fmt: skip
+
+
+def boundaries(documents: int, fraction: float, phases: int) -> list[int]:
+    """Numbers of documents after which the weights learn: equal parts of floor(fraction * documents), empty ones left out."""
+    prefix = int(fraction * documents + 1e-9)
+    return sorted({prefix * (i + 1) // phases for i in range(phases)} - {0})
+
+
+def text_of(tokens: np.ndarray, documents: Sequence[Document]) -> np.ndarray:
+    """The documents' own tokens one after another: each from its start to before the next, so that no start follows a start."""
+    last = len(tokens) - 1
+    return np.concatenate([tokens[d.start : d.stop + (d.stop == last)] for d in documents])
+
+
+def _kept(documents: Sequence[Document], without: Sequence[Document]) -> list[Document]:
+    left_out = {d.number for d in without}
+    return [d for d in documents if d.number not in left_out]
+
+
+def _positions(documents: Sequence[Document], targets: int) -> np.ndarray:
+    chosen = np.zeros(targets, dtype=bool)
+    for document in documents:
+        chosen[document.start : document.stop] = True
+    return chosen
+
+
+def _all_agree(done: bool, world: World) -> bool:
+    failed = torch.tensor([0.0 if done else 1.0], device=world.device)
+    return float(world.sum_(failed)) == 0
