@@ -22,7 +22,7 @@ ALLOWED = {
     "optim": "core kernels nn.module",
     "model": "core data.context nn",
     "train": "core data model optim",
-    "evaluate": "core data compress.container model",
+    "evaluate": "core data compress.container model nn.adapters",
     "referee": "core stats data compress.container compress.source model evaluate",
     "recipes": EVERY_LAYER,
     "lab": f"{EVERY_LAYER} recipes stats records referee",

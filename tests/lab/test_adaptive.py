@@ -4,21 +4,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from underpar.cli import main
 from underpar.core.errors import ConfigError
+from underpar.core.units import BITS_PER_NAT
 from underpar.core.world import World
+from underpar.data.tokenizers import load_tokenizer
+from underpar.data.validation import load_validation
 from underpar.evaluate.adaptation import AdapterAdamW, DocumentTTT, PhasedTTT, SequentialTTT
+from underpar.evaluate.load import load_model
 from underpar.lab import pipeline
 from underpar.lab.adaptive import chosen_adaptation
 from underpar.lab.files import RunFolder
 from underpar.lab.outcome import outcome_lines, run_summary
 from underpar.nn.adapters import LoRA
 from underpar.recipes import registry
-from underpar.records.agreement import check_agreement
 from underpar.records.run import load_run
-from underpar.referee.verify import verify_run
+from underpar.referee.adapted import AdaptedPredictor
 
 from .conftest import TINY
 
@@ -94,12 +98,13 @@ def test_another_mode_leaves_the_run_as_it_was(adapted: RunFolder, byte_tokens: 
     assert (adapted.score.read_bytes(), adapted.log.read_bytes()) == before
 
 
-def test_the_referee_repeats_the_adapted_score(adapted: RunFolder, byte_tokens: Path) -> None:
-    verdict = verify_run(adapted.path, data=byte_tokens)
-    found = {check.id: check for check in verdict.checks}
-    assert found["score.claim"].passed
-    assert found["coverage.ledger"].passed
-    check_agreement([load_run(adapted.path)])
+def test_the_predictor_of_the_referee_repeats_the_adapted_score(adapted: RunFolder, byte_tokens: Path) -> None:
+    loaded, stream = load_model(adapted.artifact), load_validation(byte_tokens)
+    assert loaded.adaptation is not None
+    predictor = AdaptedPredictor(loaded.model, loaded.adaptation, 260, load_tokenizer(byte_tokens).bos_id)
+    charges = predictor.charges(stream.tokens)
+    assert charges.sum() * BITS_PER_NAT == pytest.approx(json.loads(adapted.score.read_text())["bits"], rel=1e-9)
+    np.testing.assert_array_equal(charges, predictor.charges_after(stream.tokens[:9], stream.tokens))
 
 
 def test_a_mode_takes_over_what_it_shares_with_the_record() -> None:
