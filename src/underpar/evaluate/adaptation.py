@@ -49,7 +49,10 @@ class AdapterStart(Config):
 
 @config
 class FreshStart(AdapterStart):
-    """A is drawn anew for every document, from `seed` and the document's number. Source: golf PR #1530."""
+    """A is drawn anew for every document, from `seed` and the document's number, by the generator of the device.
+
+    Source: golf PR #1530.
+    """
 
     seed: NonNegativeInt = 0
 

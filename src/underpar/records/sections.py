@@ -228,6 +228,9 @@ def _held_out(score: dict[str, Any]) -> str:
     recoverable = "lossless" if score.get("lossless") else "lossy: the text cannot be recovered from its tokens"
     words = f"Scored: {tokens:,} tokens for {text_bytes:,} bytes of text, {text_bytes / tokens:.4f} bytes per token "
     words += f"({recoverable}), {float(score['loss_nats']):.6f} nats per token, window {score['window']}."
+    if score.get("adaptation"):
+        before = float(score["before_adaptation"]["bpb"])
+        words += f" Learnt from while it was scored: {score['adaptation']}; {before:.6f} bits per byte without."
     return f'<p class="note">{escape(words)}</p>'
 
 
