@@ -111,7 +111,7 @@ def test_resuming_by_position_gives_the_same_steps(shards: tuple[Path, np.ndarra
     for _ in range(4):
         next(iterator)
     iterator.close()  # type: ignore[attr-defined]
-    assert again.position == 4 * again.tokens_per_step_read  # steps read ahead and never handed out do not count
+    assert again.position == 4 * again.config.spans * (again.config.span_tokens + 1)  # steps read ahead and never handed out do not count
     rest = load(folder)
     rest.position = again.position
     for want, found in zip(steps[4:], islice(rest, 5), strict=True):
@@ -217,7 +217,7 @@ def test_an_error_while_reading_ahead_reaches_the_consumer(shards: tuple[Path, n
     with pytest.raises(DataError, match="the disk is gone"):
         next(iterator)
     assert not loader_threads()
-    assert loader.position == loader.tokens_per_step_read
+    assert loader.position == loader.config.spans * (loader.config.span_tokens + 1)
 
 
 # ------------------------------------------------------------------------------------------------- refusals

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "make, fetch and inspect prepared tokens"
 
-_TOKENIZER_HELP = "byte260, spN or caseopsN (N pieces, trained on the training text), or a SentencePiece .model file"
+_TOKENIZER_HELP = "byte260, gpt2, spN or caseopsN (N pieces, trained on the training text), or a SentencePiece .model file"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +111,7 @@ def _make(args: argparse.Namespace, inputs: list[Path], rule: "SplitRule", skipp
 
 
 def _is_trained(name: str) -> bool:
-    return not name.endswith(".model") and name != "byte260"
+    return not name.endswith(".model") and name not in ("byte260", "gpt2")
 
 
 def _tokenizer(args: argparse.Namespace, inputs: list[Path], skipped: int, progress: "PrepareProgress") -> "Tokenizer":

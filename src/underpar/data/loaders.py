@@ -3,15 +3,18 @@
 The stream is the shards of the training split one after another, wrapping for ever. A step takes a fixed number of spans of
 T + 1 consecutive tokens (inputs are the first T, targets the last T), as the published eight-process trainers do together.
 Which tokens a step holds, and in which order, therefore depends on the step alone and never on the number of processes:
-each process takes its contiguous share of the step's rows. One integer, the position in the stream, is the whole state.
+each process takes its contiguous share of the step's rows. One integer, the position in the stream, is the whole state: what
+a step is cut as (`StepShape`) comes with the request for it, and may be another each time.
 """
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from underpar.core.config import Config, PositiveInt, abstract_config, config
 from underpar.core.errors import ConfigError, DataError
+from underpar.core.phase import StepShape
 from underpar.core.world import World
 from underpar.data.context import Batch, Context, packed_context, row_context
 from underpar.data.shards import open_shard, shard_files
@@ -79,6 +83,19 @@ class Loader(Config):
     def rows_per_step(self) -> int:
         """Rows that a step can be divided into among processes and micro-batches."""
         raise NotImplementedError
+
+    def shaped(self, shape: StepShape | None) -> Loader:
+        """This loader with the tokens and the row length of `shape`; None leaves it as it is. Raises ConfigError if they cannot be."""
+        if shape is None:
+            return self
+        twin = copy.deepcopy(self)
+        twin.batch_tokens, twin.seq_len = shape
+        return twin.frozen()
+
+    def read(self, stream: TokenStream, position: int, bos_id: int) -> tuple[np.ndarray, int]:
+        """The tokens of the step that begins at `position`, (spans, span_tokens + 1) uint16, and where the next one begins."""
+        count = self.spans * (self.span_tokens + 1)
+        return stream.read(position, count).reshape(self.spans, -1), position + count
 
     def cut(self, spans: np.ndarray, rows: range, bos_id: int, micro_batch_tokens: int) -> list[Batch]:
         """Rows `rows` of a step in the fewest nearly equal micro-batches. spans: (spans, span_tokens + 1) uint16."""
@@ -147,7 +164,7 @@ class DocumentPacking(Loader):
 
 
 class StepLoader:
-    """Iterates over optimiser steps; each item is the list of micro-batches of this process, on its device.
+    """Hands out optimiser steps: for each the list of micro-batches of this process, on its device.
 
     A background thread reads ahead, so that a step never waits for a disk. `position` is where the next step to be handed
     out begins; setting it resumes.
@@ -173,46 +190,94 @@ class StepLoader:
         self.micro_batch_tokens = micro_batch_tokens
         self.position = position
         self._read_ahead = read_ahead
-        self._stop = threading.Event()
+        self._shaped: dict[StepShape | None, Loader] = {None: loader}
+        self._reader: _Reader | None = None
 
     @property
-    def tokens_per_step_read(self) -> int:
-        """Stream tokens that a step moves on by: one more per span than it trains on."""
-        return self.config.spans * (self.config.span_tokens + 1)
+    def own_shape(self) -> StepShape:
+        """What steps are cut as when nobody asks for another shape."""
+        return StepShape(self.config.batch_tokens, self.config.seq_len)
 
-    def step_at(self, position: int) -> list[Batch]:
+    def batch_tokens(self, shape: StepShape | None) -> int:
+        """Training tokens of one step, over all processes."""
+        return self.config.batch_tokens if shape is None else shape.batch_tokens
+
+    def shaped(self, shape: StepShape | None) -> Loader:
+        """The loader of steps of that shape."""
+        if shape not in self._shaped:
+            self._shaped[shape] = self.config.shaped(shape)
+        return self._shaped[shape]
+
+    def step_at(self, position: int, shape: StepShape | None = None) -> list[Batch]:
         """The micro-batches of this process for the step that begins at `position`, on the CPU."""
-        flat = self.stream.read(position, self.tokens_per_step_read)
-        spans = flat.reshape(self.config.spans, -1)
-        rows = self.world.share(self.config.rows_per_step)
-        return self.config.cut(spans, rows, self.bos_id, self.micro_batch_tokens)
+        return self._cut(self.shaped(shape), position)[0]
+
+    def _cut(self, loader: Loader, position: int) -> tuple[list[Batch], int]:
+        spans, following = loader.read(self.stream, position, self.bos_id)
+        rows = self.world.share(loader.rows_per_step)
+        return loader.cut(spans, rows, self.bos_id, self.micro_batch_tokens), following
+
+    def fetch(self, shape: StepShape | None = None) -> list[Batch]:
+        """The next step, cut as `shape` says or as the loader itself does.
+
+        What was read ahead in another shape, or from another position, is dropped: nothing but `position` is remembered.
+        """
+        reader = self._reader
+        if reader is None or reader.shape != shape or reader.position != self.position:
+            self.close()
+            reader = self._reader = self._start(shape)
+        item = reader.ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        batches, self.position = item
+        reader.position = self.position
+        return [_map(batch, lambda t: t.to(self.world.device, non_blocking=True)) for batch in batches]
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._reader is not None:
+            self._reader.stop.set()
+            self._reader.thread.join(timeout=5)
+            self._reader = None
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        ready: queue.Queue[list[Batch] | BaseException] = queue.Queue(self._read_ahead)
-        stop = self._stop = threading.Event()
-        pin = self.world.device != "cpu"
-
-        def produce(position: int) -> None:
-            try:
-                while not stop.is_set():
-                    item = [_map(batch, lambda t: t.pin_memory() if pin else t) for batch in self.step_at(position)]
-                    position += self.tokens_per_step_read
-                    _put(ready, item, stop)
-            except BaseException as problem:
-                _put(ready, problem, stop)
-
-        thread = threading.Thread(target=produce, args=(self.position,), daemon=True, name="loader")
-        thread.start()
+        """Steps for ever, in the loader's own shape."""
         try:
             while True:
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                self.position += self.tokens_per_step_read
-                yield [_map(batch, lambda t: t.to(self.world.device, non_blocking=True)) for batch in item]
+                yield self.fetch()
         finally:
-            stop.set()
-            thread.join(timeout=5)
+            self.close()
+
+    def _start(self, shape: StepShape | None) -> _Reader:
+        loader, begin, pin = self.shaped(shape), self.position, self.world.device != "cpu"
+
+        def produce() -> None:
+            position = begin
+            try:
+                while not reader.stop.is_set():
+                    batches, position = self._cut(loader, position)
+                    pinned = [_map(batch, lambda t: t.pin_memory() if pin else t) for batch in batches]
+                    _put(reader.ready, (pinned, position), reader.stop)
+            except BaseException as problem:
+                _put(reader.ready, problem, reader.stop)
+
+        reader = _Reader(shape, begin, queue.Queue(self._read_ahead), produce)
+        reader.thread.start()
+        return reader
+
+
+@dataclass
+class _Reader:
+    """A thread that cuts steps of one shape ahead of time, and where the next one that it hands out begins."""
+
+    shape: StepShape | None
+    position: int
+    ready: queue.Queue
+    produce: Callable[[], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self.produce, daemon=True, name="loader")
 
 
 def synthetic_step(loader: Loader, vocab_size: int, bos_id: int, world: World, micro_batch_tokens: int) -> list[Batch]:

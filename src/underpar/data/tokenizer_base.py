@@ -28,7 +28,7 @@ class Tokenizer(ABC):
     """Text <-> token ids, with exact byte accounting. Safe to share between threads."""
 
     kind: str
-    """'bytes', 'sentencepiece' or 'caseops'."""
+    """'bytes', 'gpt2', 'sentencepiece' or 'caseops'."""
     name: str
     """Short name: 'byte260', 'sp1024', 'caseops8192'."""
     vocab_size: int

@@ -3,6 +3,7 @@
 Bytes()                          byte260       one id per byte
 SentencePiece(vocab_size=1024)   sp1024        BPE trained on the recipe's own text; recovers every text exactly
 CaseOps(vocab_size=8192)         caseops8192   the same over CaseOps text
+Gpt2()                           gpt2          the byte-level BPE of GPT-2, which ships with the package
 PublishedModel(file="fineweb_8192_bpe", ...)   a model made elsewhere, known by its hash
 """
 
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 from underpar.core.config import Config, PositiveInt, Range, config
 from underpar.core.errors import ConfigError, DataError, suggest
 from underpar.data.caseops import MARKERS, encode_caseops
+from underpar.data.gpt2 import Gpt2Tokenizer
 from underpar.data.sentencepiece_models import CaseOpsTokenizer, SentencePieceTokenizer, sentencepiece_tokenizer
 from underpar.data.sentencepiece_train import SMALLEST_VOCAB_SIZE, train_bpe
 from underpar.data.tokenizer_base import IDENTITY_FILE, MAX_VOCAB_SIZE, MODEL_FILE, ByteTokenizer, Tokenizer
@@ -24,6 +26,8 @@ __all__ = [
     "Bytes",
     "CaseOps",
     "CaseOpsTokenizer",
+    "Gpt2",
+    "Gpt2Tokenizer",
     "PublishedModel",
     "SentencePiece",
     "SentencePieceTokenizer",
@@ -73,6 +77,22 @@ class Bytes(TokenizerConfig):
 
     def build(self, documents: Iterable[str] = (), *, models: Path | None = None) -> Tokenizer:
         return ByteTokenizer()
+
+
+@config
+class Gpt2(TokenizerConfig):
+    """The byte-level BPE of GPT-2. Models of it pad its 50,257 ids to 50,304, a multiple of 128."""
+
+    @property
+    def vocab_size(self) -> int:
+        return Gpt2Tokenizer.vocab_size
+
+    @property
+    def name(self) -> str:
+        return Gpt2Tokenizer.name
+
+    def build(self, documents: Iterable[str] = (), *, models: Path | None = None) -> Tokenizer:
+        return Gpt2Tokenizer()
 
 
 @config
@@ -155,11 +175,13 @@ def parse_tokenizer(name: str) -> TokenizerConfig:
     """The choice that a short name stands for: 'byte260', 'sp1024', 'caseops8192'. Raises ConfigError on another."""
     if name == ByteTokenizer.name:
         return Bytes()
+    if name == Gpt2Tokenizer.name:
+        return Gpt2()
     family = name.rstrip("0123456789")
     digits = name[len(family) :]
     if family in _TRAINED and digits:
         return _TRAINED[family](vocab_size=int(digits)).frozen()
-    raise ConfigError(f"unknown tokenizer '{name}'; {suggest(name, ('byte260', 'sp1024', 'caseops8192'))}")
+    raise ConfigError(f"unknown tokenizer '{name}'; {suggest(name, ('byte260', 'gpt2', 'sp1024', 'caseops8192'))}")
 
 
 # ------------------------------------------------------------------------------------------------- from disk
@@ -175,7 +197,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         return sentencepiece_tokenizer(_read(path))
     identity = _read_identity(path / IDENTITY_FILE)
     model = _read(path / MODEL_FILE)
-    tokenizer = ByteTokenizer() if identity.get("kind") == ByteTokenizer.kind else sentencepiece_tokenizer(model)
+    tokenizer = _rebuilt(identity.get("kind"), model)
     found = hashlib.sha256(model).hexdigest()
     if found != identity.get("sha256") or tokenizer.identity != identity:
         raise DataError(
@@ -183,6 +205,12 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             f"(sha256 {identity.get('sha256')}); prepare the data again"
         )
     return tokenizer
+
+
+def _rebuilt(kind: object, model: bytes) -> Tokenizer:
+    if kind == ByteTokenizer.kind:
+        return ByteTokenizer()
+    return Gpt2Tokenizer(model) if kind == Gpt2Tokenizer.kind else sentencepiece_tokenizer(model)
 
 
 def _read_identity(path: Path) -> dict[str, Any]:

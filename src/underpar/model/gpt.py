@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from underpar.core.config import Config, PositiveInt, Range, config, field
 from underpar.core.errors import ConfigError
-from underpar.core.phase import EVALUATION, Phase
+from underpar.core.phase import EVALUATION, Phase, WindowSizes
 from underpar.core.roles import Role
 from underpar.data.context import Context
 from underpar.model.plan import (
+    Backout,
     Fork,
     Join,
     LayerPlan,
@@ -27,18 +28,19 @@ from underpar.model.plan import (
 )  # fmt: skip
 from underpar.nn.adapters import AdapterLayout, LoRA
 from underpar.nn.attention import Attention
+from underpar.nn.branch_scale import BranchScale, VectorScale
 from underpar.nn.embeddings import Embedding, Head, TiedHead
 from underpar.nn.fake_quantise import FakeQuantiser
-from underpar.nn.frame import NO_VISIT, Frame, Visit, Visitor, cast
+from underpar.nn.frame import NO_VISIT, AddValues, Frame, PairedStream, Rotation, Visit, Visitor, cast
 from underpar.nn.init import MatrixInit, UniformInit
 from underpar.nn.lookback import Bigram, Smear
 from underpar.nn.mlp import MLP
 from underpar.nn.module import Module
 from underpar.nn.norm import NormScale, UnitScale, rms_norm
 from underpar.nn.recurrence import RecurrenceMix
-from underpar.nn.residual import AddedSkips, InputMix, LaneMix, ResidualMix, Skips
+from underpar.nn.residual import AddedSkips, BackoutGain, InputMix, LaneMix, ResidualMix, Skips
 from underpar.nn.stream import Stream
-from underpar.nn.value_embedding import ValueEmbedding
+from underpar.nn.value_embedding import ValueTables
 
 
 @config
@@ -52,9 +54,10 @@ class GPTConfig(Config):
     embedding: Embedding = field(default_factory=Embedding)
     bigram: Bigram | None = None
     smear: Smear | None = None
-    value_embedding: ValueEmbedding | None = None
+    value_embedding: ValueTables | None = None
     attention: Attention = field(default_factory=Attention)
     mlp: MLP = field(default_factory=MLP)
+    branch_scale: BranchScale = field(default_factory=VectorScale)
     norm_scale: NormScale = field(default_factory=UnitScale)
     residual: ResidualMix = field(default_factory=InputMix)
     topology: Topology = field(default_factory=UNet)
@@ -72,6 +75,10 @@ class GPTConfig(Config):
             validate_plan(self.topology.plan(self.num_layers, looped), self.num_layers)
         if self.recurrence_mix and not recurrent_layers(self.topology.plan(self.num_layers)):
             raise ConfigError("recurrence_mix is set, but no layer of the topology recurs; set it to None")
+        if self.residual.takes_bigram != (self.bigram is not None and self.bigram.in_every_block):
+            raise ConfigError(
+                f"residual = {self.residual} and bigram = {self.bigram} do not fit: InjectedMix and BigramTable need each other"
+            )
 
     def build(self) -> "GPT":
         """A freshly initialised model on the CPU, drawn from torch's default generator."""
@@ -81,37 +88,42 @@ class GPTConfig(Config):
 class Block(Module):
     """x_in = mix(x, x0); x = x_in + attn_scale * attention(norm(x_in)); x = x + mlp_scale * mlp(norm(x))."""
 
-    attn_scale: Tensor
-    mlp_scale: Tensor
-
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.norm_scale = layer, config.norm_scale.at(layer)
         self.residual = config.residual.build(config.model_dim)
         self.attention = config.attention.build(config.model_dim, layer, config.num_layers)
         self.mlp = config.mlp.build(config.model_dim)
-        self.declare("attn_scale", torch.ones(config.model_dim), Role.GAIN)
-        self.declare("mlp_scale", torch.ones(config.model_dim), Role.GAIN)
+        self.attn_scale: Tensor | None
+        self.mlp_scale: Tensor | None
+        for name in ("attn_scale", "mlp_scale"):
+            initial = config.branch_scale.initial(config.model_dim)
+            if initial is None or (name == "attn_scale" and self.attention is None):
+                self.register_parameter(name, None)
+            else:
+                self.declare(name, initial, Role.GAIN)
 
-    def read(self, stream: Stream, x0: Tensor, *, keep_total: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+    def read(self, stream: Stream, frame: Frame, *, keep_total: bool) -> tuple[Tensor | None, Tensor, Tensor]:
         """The stream's sum if kept, what the block goes on with, and what attention reads."""
-        return self.residual(stream, x0, self.norm_scale, keep_total)
+        return self.residual(stream, frame.x0, frame.bigram, self.norm_scale, keep_total)
 
-    def attend(self, normed: Tensor, frame: Frame, value_gain: Tensor | None, visit: Visit) -> Tensor:
+    def attend(self, normed: Tensor, frame: Frame, add_values: AddValues | None, visit: Visit) -> Tensor:
         """What attention puts out, before its scale."""
-        return visit("attention", normed, self.attention(normed, frame, value_gain, visit))
+        assert self.attention is not None
+        return visit("attention", normed, self.attention(normed, frame, add_values, visit))
 
     def feed(self, normed: Tensor, frame: Frame, visit: Visit) -> Tensor:
         """What the MLP puts out, before its scale."""
         return visit("mlp", normed, self.mlp(normed, frame.operand, visit))
 
     def forward(
-        self, stream: Stream, frame: Frame, value_gain: Tensor | None, visit: Visit, keep_total: bool = False
+        self, stream: Stream, frame: Frame, add_values: AddValues | None, visit: Visit, keep_total: bool = False
     ) -> tuple[Stream, Tensor | None]:
         """The stream behind the block, and the sum of the stream before it if kept."""
-        total, x, normed = self.read(stream, frame.x0, keep_total=keep_total)
-        attended = self.attend(normed, frame, value_gain, visit)
-        x, normed = Stream.of(x).plus(attended, self.attn_scale).normed(self.norm_scale)
+        total, x, normed = self.read(stream, frame, keep_total=keep_total)
+        if self.attention is not None:
+            attended = self.attend(normed, frame, add_values, visit)
+            x, normed = Stream.of(x).plus(attended, self.attn_scale).normed(self.norm_scale)
         return Stream.of(x).plus(self.feed(normed, frame, visit), self.mlp_scale), total
 
 
@@ -132,13 +144,15 @@ class GPT(Module):
         self.embedding = config.embedding.build(config.vocab_size, width)
         self.bigram = config.bigram.build(width) if config.bigram else None
         self.smear = config.smear.build(width) if config.smear else None
-        kv_dim = config.attention.num_kv_heads * config.attention.head_dim(width)
-        values = config.value_embedding
-        self.value_embedding = values.build(config.vocab_size, layers, kv_dim) if values else None
+        heads, values = config.attention, config.value_embedding
+        self.value_embedding = (
+            values.build(config.vocab_size, layers, width, heads.num_kv_heads, heads.head_dim(width)) if values else None
+        )
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
         rows = max(map(skip_rows, self.plans.values()))
         self.skips = config.skips.build(rows, width) if rows else None
         self.lanes = LaneMix(layers) if any(isinstance(s, Fork) for s in self.plan) else None
+        self.backout = BackoutGain() if any(isinstance(s, Backout) for s in self.plan) else None
         self.recurrent = recurrent_layers(self.plan)
         self.recurrence_mix = config.recurrence_mix.build(len(self.recurrent)) if config.recurrence_mix else None
         self.head = config.head.build(self.embedding, config.vocab_size, width)
@@ -161,12 +175,15 @@ class GPT(Module):
         ctx: Context,
         phase: Phase = EVALUATION,
         visitor: Visitor | None = None,
+        target_weights: Tensor | None = None,
     ) -> Tensor:
         """Loss of every position in nats: (B, T) int64 tokens and targets -> (B, T) float32.
 
-        phase: constant of a compiled graph. visitor: see `underpar.nn.frame`.
+        phase: constant of a compiled graph. visitor: see `underpar.nn.frame`. target_weights: (K,) float32; the loss is then the
+        weighted sum over the next K tokens of the row, those beyond its end left out.
         """
-        return self.head.losses(self.hidden(tokens, ctx, phase, visitor), targets, _head_visit(visitor))
+        hidden = self.hidden(tokens, ctx, phase, visitor)
+        return self.head.losses(hidden, targets, _head_visit(visitor), target_weights)
 
     def logits(self, tokens: Tensor, ctx: Context, visitor: Visitor | None = None) -> Tensor:
         """(B, T, vocab_size) float32 soft-capped logits."""
@@ -174,22 +191,41 @@ class GPT(Module):
 
     def _frame(self, tokens: Tensor, ctx: Context, phase: Phase) -> Frame:
         e = self.embedding(tokens, self.compute_dtype)
+        injected = None
         if self.bigram is not None:
-            e = e + self.bigram(tokens, ctx, self.compute_dtype)
+            bigram = self.bigram(tokens, ctx, self.compute_dtype)
+            if self.config.residual.takes_bigram:
+                injected = bigram
+            else:
+                e = e + bigram
         smears_after_norm = self.config.smear is not None and self.config.smear.after_norm
         if self.smear is not None and not smears_after_norm:
             e = self.smear(e, ctx)
         x0 = rms_norm(e)
         if self.smear is not None and smears_after_norm:
             x0 = self.smear(x0, ctx)
-        attention = self.config.attention
-        head_dim = attention.head_dim(self.config.model_dim)
-        cos, sin = attention.rope.tables(ctx.positions, head_dim, ctx.max_seqlen)
+        windows = self._windows(phase)
         values = None
         if self.value_embedding is not None:
-            values = self.value_embedding(tokens, head_dim, self.compute_dtype)
+            values = self.value_embedding.look_up(tokens, self.compute_dtype)
         fake = self.fake_quantiser if phase.quantised else None
-        return Frame(x0, ctx, cos, sin, values, fake or cast)
+        rotation = self._rotation(ctx.positions, ctx, windows)
+        return Frame(x0, ctx, rotation, self._paired(ctx, windows), windows, values, injected, fake or cast)
+
+    def _windows(self, phase: Phase) -> WindowSizes | None:
+        chosen = self.config.attention.windows
+        return None if chosen is None else phase.windows or chosen.sizes()
+
+    def _rotation(self, positions: Tensor, ctx: Context, windows: WindowSizes | None) -> Rotation:
+        attention = self.config.attention
+        head_dim = attention.head_dim(self.config.model_dim)
+        return Rotation(*attention.rope.tables(positions, head_dim, ctx.max_seqlen, windows.long if windows else None))
+
+    def _paired(self, ctx: Context, windows: WindowSizes | None) -> PairedStream | None:
+        if self.config.attention.pairs is None:
+            return None
+        even, odd = (self._rotation(2 * ctx.positions + odd, ctx, windows) for odd in (0, 1))
+        return PairedStream(even, odd, None if ctx.cu_seqlens is None else 2 * ctx.cu_seqlens)
 
     def _walk(self, plan: LayerPlan, frame: Frame, visitor: Visitor | None) -> Stream:
         walk = _Walk(Stream.of(frame.x0))
@@ -199,13 +235,14 @@ class GPT(Module):
                 case Run(layer, pass_number):
                     block = self.blocks[layer]
                     assert isinstance(block, Block)
-                    gain = self.value_embedding.gain_of(layer) if self.value_embedding is not None else None
+                    values = self.value_embedding
+                    add_values = values.adder(frame.values, layer) if values is not None else None
                     visit = visitor.at(execution, layer) if visitor else NO_VISIT
                     execution += 1
                     if walk.second is not None:
-                        self._run_lanes(block, walk, frame, gain, visit)
+                        self._run_lanes(block, walk, frame, add_values, visit)
                         continue
-                    walk.first, total = block(walk.first, frame, gain, visit, walk.just_pushed)
+                    walk.first, total = block(walk.first, frame, add_values, visit, walk.just_pushed)
                     walk.settle(total)
                     if self.recurrence_mix is not None and layer in self.recurrent:
                         row = self.recurrent.index(layer)
@@ -215,20 +252,24 @@ class GPT(Module):
                 case Push():
                     walk.push()
                 case Pop(row):
-                    walk.first = self.skips(walk.first, walk.pop(), row)  # type: ignore[misc]
+                    walk.first = self.skips(walk.first, walk.pop(), row, frame.x0)  # type: ignore[misc]
+                case Backout():
+                    walk.first = self.backout(walk.first, walk.pop())  # type: ignore[misc]
                 case Fork():
                     walk.second = walk.first
                 case Join(share):
                     walk.join(share)
         return walk.first
 
-    def _run_lanes(self, block: Block, walk: "_Walk", frame: Frame, gain: Tensor | None, visit: Visit) -> None:
+    def _run_lanes(
+        self, block: Block, walk: "_Walk", frame: Frame, add_values: AddValues | None, visit: Visit
+    ) -> None:
         assert walk.second is not None
         assert self.lanes is not None
-        first, _, attention_reads = block.read(walk.first, frame.x0, keep_total=True)
+        first, _, attention_reads = block.read(walk.first, frame, keep_total=True)
         assert first is not None
         second, mlp_reads = walk.second.normed(block.norm_scale)
-        branches = block.attend(attention_reads, frame, gain, visit), block.feed(mlp_reads, frame, visit)
+        branches = block.attend(attention_reads, frame, add_values, visit), block.feed(mlp_reads, frame, visit)
         scales = block.attn_scale, block.mlp_scale
         walk.first, walk.second = self.lanes((first, second), branches, scales, block.layer)
 
@@ -237,6 +278,7 @@ class GPT(Module):
         return Phase(
             looped=phase.looped or self.plans[False] == self.plans[True],
             quantised=phase.quantised and self.fake_quantiser is not None,
+            windows=None if self.config.attention.windows is None else phase.windows,
         )
 
     def distinct_phases(self, phases: Iterable[Phase]) -> tuple[Phase, ...]:

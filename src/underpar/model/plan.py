@@ -41,7 +41,12 @@ class Join:
     first: float
 
 
-Step = Run | Push | Pop | Fork | Join
+@dataclass(frozen=True)
+class Backout:
+    """Take back what was saved last, and subtract a share of it."""
+
+
+Step = Run | Push | Pop | Fork | Join | Backout
 LayerPlan = tuple[Step, ...]
 
 
@@ -59,6 +64,32 @@ class Straight(Topology):
 
     def plan(self, num_layers: int, looped: bool = True) -> LayerPlan:
         return tuple(Run(layer) for layer in range(num_layers))
+
+
+@config
+class SkipAndBackout(Topology):
+    """One block after another; what block `save` puts out is added before block `add`, and a share of what block `backout` puts
+    out is taken off at the end. Source: modded-nanogpt, records 40 to 72.
+    """
+
+    save: NonNegativeInt = 3
+    add: NonNegativeInt = 6
+    backout: NonNegativeInt = 7
+
+    def check(self) -> None:
+        if not self.save < self.add <= self.backout:
+            raise ConfigError(
+                f"save = {self.save}, add = {self.add} and backout = {self.backout} must be in this order, save before add"
+            )
+
+    def plan(self, num_layers: int, looped: bool = True) -> LayerPlan:
+        if self.backout >= num_layers:
+            raise ConfigError(f"backout = {self.backout}, but the last of {num_layers} layers is {num_layers - 1}")
+        steps: list[Step] = []
+        for layer in range(num_layers):
+            steps += [Pop(0), Run(layer)] if layer == self.add else [Run(layer)]
+            steps += [Push()] if layer in (self.save, self.backout) else []
+        return (*steps, Backout())
 
 
 @config
@@ -157,7 +188,7 @@ def validate_plan(plan: LayerPlan, num_layers: int) -> None:
                 raise ConfigError(f"the layer plan runs layer {layer}, but there are {num_layers}")
             case Push():
                 depth += 1
-            case Pop():
+            case Pop() | Backout():
                 depth -= 1
                 if depth < 0:
                     raise ConfigError("the layer plan takes a skip that was never saved")

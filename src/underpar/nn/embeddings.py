@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from underpar.core.config import Config, PositiveFloat, config, field
+from underpar.core.config import Config, PositiveFloat, abstract_config, config, field
 from underpar.core.roles import Role
+from underpar.kernels.softcapped_ce import cross_entropy
+from underpar.nn.caps import LogitCap, RationalCap, SigmoidCap
 from underpar.nn.frame import NO_VISIT, Visit
 from underpar.nn.linear import Linear
-from underpar.nn.loss import FusedLoss, Loss
+from underpar.nn.loss import FusedLoss, Loss, multi_target_losses
 from underpar.nn.module import Module
 
 
@@ -43,34 +45,35 @@ class TokenEmbedding(Module):
 class Head(Config):
     """Final hidden states -> logits -> losses."""
 
-    softcap: float
-    loss: Loss
+    def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
+        raise NotImplementedError
+
+
+@abstract_config
+class TanhHead(Head):
+    """Logits are bounded to +-softcap by softcap * tanh(logits / softcap)."""
+
+    softcap: PositiveFloat = 30.0
+    loss: Loss = field(default_factory=FusedLoss)
 
     def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
-        return OutputHead(self, self.make_projection(embedding, vocab_size, model_dim))
+        return _TanhOutput(self, self.make_projection(embedding, vocab_size, model_dim))
 
     def make_projection(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> nn.Module:
         raise NotImplementedError
 
 
 @config
-class TiedHead(Head):
+class TiedHead(TanhHead):
     """The embedding table, used again as output projection."""
-
-    softcap: PositiveFloat = 30.0
-    """Logits are bounded to +-softcap by softcap * tanh(logits / softcap)."""
-    loss: Loss = field(default_factory=FusedLoss)
 
     def make_projection(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> nn.Module:
         return TiedProjection(embedding)
 
 
 @config
-class UntiedHead(Head):
+class UntiedHead(TanhHead):
     """An output projection of its own, zero at the start so that every token begins equally likely."""
-
-    softcap: PositiveFloat = 30.0
-    loss: Loss = field(default_factory=FusedLoss)
 
     def make_projection(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> nn.Module:
         return Linear(model_dim, vocab_size, zero_init=True, role=Role.HEAD)
@@ -90,16 +93,84 @@ class TiedProjection(nn.Module):
 class OutputHead(nn.Module):
     """(B, T, model_dim) hidden states to logits or losses."""
 
-    def __init__(self, config: Head, projection: nn.Module) -> None:
+    def __init__(self, projection: nn.Module) -> None:
         super().__init__()
-        self.softcap, self.loss = config.softcap, config.loss
         self.projection = projection
 
-    def logits(self, hidden: Tensor, visit: Visit = NO_VISIT) -> Tensor:
-        """(B, T, vocab_size) soft-capped logits in float32."""
-        return self.softcap * torch.tanh(visit("head", hidden, self.projection(hidden)).float() / self.softcap)
+    def cap(self, logits: Tensor) -> Tensor:
+        """Raw logits -> bounded ones, in the same dtype."""
+        raise NotImplementedError
 
-    def losses(self, hidden: Tensor, targets: Tensor, visit: Visit = NO_VISIT) -> Tensor:
-        """(B, T) float32 nats of each target."""
+    def next_token_losses(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """(N, vocab_size) raw logits, (N,) targets -> (N,) float32 nats."""
+        return cross_entropy(self.cap(raw.float()), targets)
+
+    def logits(self, hidden: Tensor, visit: Visit = NO_VISIT) -> Tensor:
+        """(B, T, vocab_size) bounded logits in float32."""
+        return self.cap(visit("head", hidden, self.projection(hidden)).float())
+
+    def losses(
+        self, hidden: Tensor, targets: Tensor, visit: Visit = NO_VISIT, target_weights: Tensor | None = None
+    ) -> Tensor:
+        """(B, T) float32 nats of each target; with weights (K,) the weighted sum over the next K tokens of its row."""
         raw = visit("head", hidden, self.projection(hidden))
-        return self.loss(raw.flatten(0, 1), targets.flatten(), self.softcap).view_as(targets)
+        if target_weights is None:
+            return self.next_token_losses(raw.flatten(0, 1), targets.flatten()).view_as(targets)
+        return multi_target_losses(self.cap(raw.float()), targets, target_weights)
+
+
+class _TanhOutput(OutputHead):
+    def __init__(self, config: TanhHead, projection: nn.Module) -> None:
+        super().__init__(projection)
+        self.softcap, self.loss = config.softcap, config.loss
+
+    def cap(self, logits: Tensor) -> Tensor:
+        return self.softcap * torch.tanh(logits / self.softcap)
+
+    def next_token_losses(self, raw: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(raw, targets, self.softcap)
+
+
+# ------------------------------------------------------------------------------------------------- other caps
+
+
+@config
+class CappedHead(Head):
+    """An output projection of its own under any cap, zero at the start."""
+
+    cap: LogitCap = field(default_factory=RationalCap)
+
+    def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
+        return _CappedOutput(self.cap, Linear(model_dim, vocab_size, zero_init=True, role=Role.HEAD))
+
+
+@config
+class SplitHead(Head):
+    """An output projection that starts as a copy of the embedding. While the schedule ties the two they stay equal: the optimiser
+    gives the projection the gradients of both, and the embedding its values. Source: modded-nanogpt, records 51 and 53.
+    """
+
+    cap: LogitCap = field(default_factory=SigmoidCap)
+
+    def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
+        return _CappedOutput(self.cap, _CopiedProjection(embedding.weight))
+
+
+class _CopiedProjection(Module):
+    weight: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.declare("weight", table.detach().clone(), Role.HEAD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class _CappedOutput(OutputHead):
+    def __init__(self, cap: LogitCap, projection: nn.Module) -> None:
+        super().__init__(projection)
+        self._cap = cap
+
+    def cap(self, logits: Tensor) -> Tensor:
+        return self._cap(logits)

@@ -1,10 +1,11 @@
 """What every block of one forward pass is given besides the stream, and what may watch or add to its linear layers."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
+from underpar.core.phase import WindowSizes
 from underpar.data.context import Context
 
 
@@ -41,21 +42,44 @@ Operand = Callable[[Tensor, "Tensor"], Tensor]
 """(weight, x) -> the weight as the product with x takes it."""
 
 
+class Rotation(NamedTuple):
+    """cos and sin of every position, (T, rotated / 2) float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class PairedStream(NamedTuple):
+    """Facts of the doubled stream of paired heads (`underpar.nn.pairs`): angles of its even and its odd slots, its segments."""
+
+    even: Rotation
+    odd: Rotation
+    cu_seqlens: Tensor | None
+
+
 class Frame(NamedTuple):
     """Facts of one forward pass.
 
     x0: (B, T, model_dim), the normalised embedding.
-    cos, sin: (T, rotated / 2) float32 rotation tables.
-    values: (B, T, num_kv_heads, head_dim) value embedding, or None.
+    rotation: of every position. paired: the same for paired heads, None where the model has none.
+    windows: reach of windowed attention, None where there is none.
+    values: what the value embedding looked up, or None.
+    bigram: (B, T, model_dim) bigram embedding that every block may mix in, or None.
     operand: turns a stored weight into the operand of a product: a cast, or fake quantisation.
     """
 
     x0: Tensor
     ctx: Context
-    cos: Tensor
-    sin: Tensor
-    values: Tensor | None
+    rotation: Rotation
+    paired: PairedStream | None
+    windows: WindowSizes | None
+    values: Any
+    bigram: Tensor | None
     operand: Operand
+
+
+AddValues = Callable[[Tensor, Tensor], Tensor]
+"""(v, x) -> v with the layer's value embedding added: v (B, T, num_kv_heads, head_dim), x what attention read."""
 
 
 def cast(weight: Tensor, x: Tensor) -> Tensor:

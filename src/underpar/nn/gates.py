@@ -83,7 +83,7 @@ class HeadGate(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.scale, self.factor, self.reads_queries = width, scale, factor, reads_queries
-        self.declare("weight", torch.zeros(num_heads, width).normal_(std=init_std), Role.GATE)
+        self.declare("weight", torch.zeros(num_heads, width).normal_(std=init_std), Role.GATE, "attention_gate")
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """x (B, T, model_dim), what attention read; q (B, T, model_dim), raw queries. Returns (B, T, num_heads)."""

@@ -20,7 +20,13 @@ class Linear(Module):
     weight: Tensor
 
     def __init__(
-        self, in_features: int, out_features: int, *, zero_init: bool = False, role: Role = Role.MATRIX
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        zero_init: bool = False,
+        role: Role = Role.MATRIX,
+        label: str = "",
     ) -> None:
         super().__init__()
         self.zero_init = zero_init
@@ -28,7 +34,7 @@ class Linear(Module):
         if not zero_init:
             bound = 1.0 / math.sqrt(in_features)
             weight.uniform_(-bound, bound)
-        self.declare("weight", weight, role)
+        self.declare("weight", weight, role, label)
 
     def forward(self, x: Tensor, operand: Operand = cast) -> Tensor:
         return F.linear(x, operand(self.weight, x))

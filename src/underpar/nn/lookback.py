@@ -1,12 +1,12 @@
 """Components of the input that look at the token before: smear gates and hashed bigram embeddings."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from underpar.core.config import Config, NonNegativeFloat, PositiveInt, Range, config
+from underpar.core.config import Config, NonNegativeFloat, PositiveInt, Range, abstract_config, config
 from underpar.core.errors import ConfigError
 from underpar.core.roles import Role
 from underpar.data.context import Context
@@ -47,24 +47,37 @@ class SmearGate(Smear):
     def build(self, model_dim: int) -> Module:
         if self.width > model_dim:
             raise ConfigError(f"width = {self.width} is over model_dim = {model_dim}")
-        return _SmearGate(self.width)
+        return _SmearGate(self.width, crosses=False)
+
+
+@config
+class CrossingSmearGate(SmearGate):
+    """A `SmearGate` without the mask: a document's first token sees the one before it in the row, of another document.
+
+    Source: modded-nanogpt, record 34.
+    """
+
+    def build(self, model_dim: int) -> Module:
+        SmearGate.build(self, model_dim)
+        return _SmearGate(self.width, crosses=True)
 
 
 class _SmearGate(Module):
     weight: Tensor
     strength: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, crosses: bool) -> None:
         super().__init__()
-        self.width = width
-        self.declare("weight", torch.zeros(1, width), Role.GATE)
+        self.width, self.crosses = width, crosses
+        self.declare("weight", torch.zeros(1, width), Role.GATE, "smear_gate")
         self.declare("strength", torch.zeros(()), Role.GAIN)
 
     def forward(self, e: Tensor, ctx: Context) -> Tensor:
         gate = self.strength.to(e.dtype) * torch.sigmoid(
             F.linear(e[..., : self.width].contiguous(), self.weight.to(e.dtype))
         )
-        return e + gate * previous(e).masked_fill(ctx.document_start.unsqueeze(-1), 0.0)
+        before = previous(e)
+        return e + gate * (before if self.crosses else before.masked_fill(ctx.document_start.unsqueeze(-1), 0.0))
 
 
 @config
@@ -102,20 +115,32 @@ class Bigram(Config):
     """A second embedding, looked up by a hash of a token and the one before it."""
 
     buckets: int
-    dim: int
-    table_std: float
-    scale_init: float
+    in_every_block: ClassVar[bool] = False
+    """Whether blocks mix it in, each with a weight of its own (`InjectedMix`), or it is added to the lookup before its norm."""
 
     def hash(self, tokens: Tensor, before: Tensor, alone: Tensor) -> Tensor:
         """(B, T) int64 bucket of each token; `alone` marks those without a predecessor, whose `before` is 0."""
         raise NotImplementedError
+
+    def build(self, model_dim: int) -> Module:
+        """A module (tokens (B, T), context, dtype) -> (B, T, model_dim)."""
+        raise NotImplementedError
+
+
+@abstract_config
+class ProjectedBigram(Bigram):
+    """A narrow table, a projection that starts at zero, and a scale. Added to the lookup before its norm."""
+
+    dim: PositiveInt = 128
+    table_std: NonNegativeFloat = 0.0
+    scale_init: float = 0.05
 
     def build(self, model_dim: int) -> "BigramEmbedding":
         return BigramEmbedding(self, model_dim)
 
 
 @config
-class BigramHash(Bigram):
+class BigramHash(ProjectedBigram):
     """((36313 id_t) XOR (27191 id_(t-1))) mod (buckets - 1), a token without predecessor in the last bucket; scale 0.05.
 
     Products wrap at 32 bits. Added to the lookup before its norm. Source: the 20 March 2026 record of golf.
@@ -127,12 +152,11 @@ class BigramHash(Bigram):
     scale_init: float = 0.05
 
     def hash(self, tokens: Tensor, before: Tensor, alone: Tensor) -> Tensor:
-        mixed = _int32(36_313 * tokens) ^ _int32(27_191 * before)
-        return (mixed % (self.buckets - 1)).masked_fill(alone, self.buckets - 1)
+        return _mixed_bucket(tokens, before, alone, self.buckets)
 
 
 @config
-class BigramProductHash(Bigram):
+class BigramProductHash(ProjectedBigram):
     """(92821 id_(t-1) + id_t) mod buckets, a token without predecessor counting 0 before it.
 
     Added to the lookup before its norm. Source: the 19 March 2026 record of golf.
@@ -152,13 +176,52 @@ def _int32(x: Tensor) -> Tensor:
     return ((x + 2**31) & (2**32 - 1)) - 2**31
 
 
+def _mixed_bucket(tokens: Tensor, before: Tensor, alone: Tensor, buckets: int) -> Tensor:
+    mixed = _int32(36_313 * tokens) ^ _int32(27_191 * before)
+    return (mixed % (buckets - 1)).masked_fill(alone, buckets - 1)
+
+
+@config
+class BigramTable(Bigram):
+    """A table (buckets, model_dim), zero at the start, that every block mixes in; the hash of `BigramHash`.
+
+    Looks across the start of a document, as in the records: only the first token of a row is without predecessor.
+    Source: modded-nanogpt, record 62.
+    """
+
+    in_every_block: ClassVar[bool] = True
+
+    buckets: Annotated[int, Range(at_least=2, at_most=16_777_216)] = 251_520
+
+    def hash(self, tokens: Tensor, before: Tensor, alone: Tensor) -> Tensor:
+        return _mixed_bucket(tokens, before, alone, self.buckets)
+
+    def build(self, model_dim: int) -> Module:
+        return _BigramTable(self, model_dim)
+
+
+class _BigramTable(Module):
+    table: Tensor
+
+    def __init__(self, config: BigramTable, model_dim: int) -> None:
+        super().__init__()
+        self.hash = config.hash
+        self.declare("table", torch.zeros(config.buckets, model_dim), Role.EMBEDDING, "bigram_embedding")
+
+    def forward(self, tokens: Tensor, ctx: Context, dtype: torch.dtype) -> Tensor:
+        alone = torch.zeros_like(ctx.document_start)
+        alone[:, 0] = True
+        buckets = self.hash(tokens, F.pad(tokens[:, :-1], (1, 0)), alone)
+        return F.embedding(buckets, self.table).to(dtype)
+
+
 class BigramEmbedding(Module):
     """(B, T) tokens -> (B, T, model_dim): table (buckets, dim), projection (model_dim, dim) zero at the start, a scale."""
 
     table: Tensor
     scale: Tensor
 
-    def __init__(self, config: Bigram, model_dim: int) -> None:
+    def __init__(self, config: ProjectedBigram, model_dim: int) -> None:
         super().__init__()
         self.hash = config.hash
         self.declare("table", torch.empty(config.buckets, config.dim).normal_(std=config.table_std), Role.EMBEDDING)

@@ -71,8 +71,8 @@ class FeedForward(Module):
     def __init__(self, config: MLP, model_dim: int) -> None:
         super().__init__()
         self.activation = config.activation
-        self.up = Linear(model_dim, config.hidden_dim(model_dim))
-        self.down = Linear(config.hidden_dim(model_dim), model_dim, zero_init=True)
+        self.up = Linear(model_dim, config.hidden_dim(model_dim), label="mlp_up")
+        self.down = Linear(config.hidden_dim(model_dim), model_dim, zero_init=True, label="mlp_down")
 
     def forward(self, x: Tensor, operand: Operand = cast, visit: Visit = NO_VISIT) -> Tensor:
         slope = self.activation.squared_slope

@@ -1,18 +1,55 @@
 """Value embedding: attention's values get something of the token itself, whatever the layers made of it."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from underpar.core.config import Config, NonNegativeFloat, PositiveInt, config, field
+from underpar.core.errors import ConfigError
 from underpar.core.roles import Role
+from underpar.nn.frame import AddValues
+from underpar.nn.gates import GateWidth
 from underpar.nn.layers import LayerSet, TheseLayers
 from underpar.nn.linear import Linear
 from underpar.nn.module import Module
 
 
+class ValueTables(Config):
+    """Something of the token that is added to the values of some layers."""
+
+    layers: LayerSet
+
+    def build(self, vocab_size: int, num_layers: int, model_dim: int, kv_heads: int, head_dim: int) -> "ValueSource":
+        raise NotImplementedError
+
+
+class ValueSource(Module):
+    """Looks up once a forward pass, and adds to the values of each of its layers."""
+
+    def __init__(self, chosen: LayerSet, num_layers: int) -> None:
+        super().__init__()
+        self.layers = [layer for layer in range(num_layers) if chosen.contains(layer, num_layers)]
+
+    def look_up(self, tokens: Tensor, dtype: torch.dtype) -> Any:
+        """tokens (B, T) -> what `adder` is given in every layer."""
+        raise NotImplementedError
+
+    def adder(self, looked_up: Any, layer: int) -> AddValues | None:
+        """What adds to the values of physical layer `layer`; None where the layer has no value embedding."""
+        if layer not in self.layers:
+            return None
+        row = self.layers.index(layer)
+        return lambda v, x: self.add(v, x, looked_up, row)
+
+    def add(self, v: Tensor, x: Tensor, looked_up: Any, row: int) -> Tensor:
+        """v (B, T, num_kv_heads, head_dim) and what attention read -> v with the value embedding of the `row`-th layer."""
+        raise NotImplementedError
+
+
 @config
-class ValueEmbedding(Config):
+class ValueEmbedding(ValueTables):
     """One table (vocab_size, dim) -> projection to the kv width, zero at the start -> scale; added to v in some layers, each
     with a gain of its own that starts at one. Source: golf, March 2026 records (VE128).
     """
@@ -22,29 +59,73 @@ class ValueEmbedding(Config):
     init_std: NonNegativeFloat = 0.01
     scale_init: float = 0.1
 
-    def build(self, vocab_size: int, num_layers: int, kv_dim: int) -> "ValueLookup":
-        return ValueLookup(self, vocab_size, num_layers, kv_dim)
+    def build(self, vocab_size: int, num_layers: int, model_dim: int, kv_heads: int, head_dim: int) -> "ValueLookup":
+        return ValueLookup(self, vocab_size, num_layers, kv_heads, head_dim)
 
 
-class ValueLookup(Module):
-    """(B, T) tokens -> (B, T, num_kv_heads, head_dim)."""
+class ValueLookup(ValueSource):
+    """See `ValueEmbedding`."""
 
     table: Tensor
     scale: Tensor
     gains: Tensor
 
-    def __init__(self, config: ValueEmbedding, vocab_size: int, num_layers: int, kv_dim: int) -> None:
-        super().__init__()
-        self.layers = [layer for layer in range(num_layers) if config.layers.contains(layer, num_layers)]
-        self.declare("table", torch.empty(vocab_size, config.dim).normal_(std=config.init_std), Role.EMBEDDING)
-        self.project = Linear(config.dim, kv_dim, zero_init=True)
+    def __init__(
+        self, config: ValueEmbedding, vocab_size: int, num_layers: int, kv_heads: int, head_dim: int
+    ) -> None:
+        super().__init__(config.layers, num_layers)
+        self.head_dim = head_dim
+        table = torch.empty(vocab_size, config.dim).normal_(std=config.init_std)
+        self.declare("table", table, Role.EMBEDDING, "value_embedding")
+        self.project = Linear(config.dim, kv_heads * head_dim, zero_init=True)
         self.declare("scale", torch.tensor(float(config.scale_init)), Role.GAIN)
         self.declare("gains", torch.ones(len(self.layers)), Role.GAIN)
 
-    def forward(self, tokens: Tensor, head_dim: int, dtype: torch.dtype) -> Tensor:
+    def look_up(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         looked_up = F.embedding(tokens, self.table).to(dtype)
-        return (self.scale.to(dtype) * self.project(looked_up)).unflatten(-1, (-1, head_dim))
+        return (self.scale.to(dtype) * self.project(looked_up)).unflatten(-1, (-1, self.head_dim))
 
-    def gain_of(self, layer: int) -> Tensor | None:
-        """() the factor of physical layer `layer`, or None where the layer has no value embedding."""
-        return self.gains[self.layers.index(layer)] if layer in self.layers else None
+    def add(self, v: Tensor, x: Tensor, looked_up: Tensor, row: int) -> Tensor:
+        return v + self.gains[row].to(v.dtype) * looked_up
+
+
+@config
+class GatedValueTables(ValueTables):
+    """A table (vocab_size, model_dim) for each of some layers, times a gate 2 sigmoid(W x[:width]) per head that starts at one.
+
+    Source: modded-nanogpt, records 14, 55 and 63.
+    """
+
+    layers: LayerSet = field(default_factory=lambda: TheseLayers(layers=(0, 1, 8, 9, 10)))
+    init_std: NonNegativeFloat = 0.0
+    width: GateWidth = 12
+
+    def build(self, vocab_size: int, num_layers: int, model_dim: int, kv_heads: int, head_dim: int) -> "_GatedTables":
+        if self.width > model_dim:
+            raise ConfigError(f"width = {self.width} is over model_dim = {model_dim}")
+        return _GatedTables(self, vocab_size, num_layers, kv_heads, head_dim)
+
+
+class _GatedTables(ValueSource):
+    tables: Tensor
+    gates: Tensor
+
+    def __init__(
+        self, config: GatedValueTables, vocab_size: int, num_layers: int, kv_heads: int, head_dim: int
+    ) -> None:
+        super().__init__(config.layers, num_layers)
+        self.vocab_size, self.head_dim, self.width = vocab_size, head_dim, config.width
+        rows = len(self.layers) * vocab_size
+        tables = torch.empty(rows, kv_heads * head_dim).normal_(std=config.init_std)
+        self.declare("tables", tables, Role.EMBEDDING, "value_embedding")
+        self.declare("gates", torch.zeros(len(self.layers) * kv_heads, config.width), Role.GATE, "value_gate")
+
+    def look_up(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        return tokens
+
+    def add(self, v: Tensor, x: Tensor, looked_up: Tensor, row: int) -> Tensor:
+        values = F.embedding(looked_up + row * self.vocab_size, self.tables).to(v.dtype).unflatten(-1, (-1, self.head_dim))
+        heads = v.shape[2]
+        weight = self.gates[row * heads : (row + 1) * heads].to(x.dtype)
+        gate = 2.0 * torch.sigmoid(F.linear(x[..., : self.width].contiguous(), weight))
+        return v + gate.unsqueeze(-1) * values

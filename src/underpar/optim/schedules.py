@@ -4,14 +4,15 @@
 bounded by steps, tokens, seconds, or several at once: the bound that ends the run first decides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import ClassVar, NamedTuple
 
 from underpar.core.budget import Budget
 from underpar.core.config import Config, Fraction, NonNegativeInt, PositiveInt, config, field
 from underpar.core.errors import ConfigError
-from underpar.core.phase import EVALUATION, Phase
+from underpar.core.phase import EVALUATION, Phase, StepShape
+from underpar.optim.stages import Standing, StageTable
 
 
 class Progress(NamedTuple):
@@ -36,8 +37,17 @@ class Settings:
     """What the forward pass does."""
     step: int = 0
     """Optimiser steps done before this one."""
+    shape: StepShape | None = None
+    """What the loader cuts; None is what the loader itself says."""
+    target_weights: tuple[float, ...] | None = None
+    """Weights of the next token, the one after it and so on in the loss; None is the next token alone."""
     tied: bool = False
     """Whether embedding and head, two tables of the model, are to stay one."""
+
+    @property
+    def kind(self) -> tuple[Phase, StepShape | None, int]:
+        """What decides which graph a step runs: steps of one kind differ in numbers only."""
+        return self.phase, self.shape, len(self.target_weights or ())
 
 
 def fraction_done(progress: Progress, budget: Budget) -> float:
@@ -71,7 +81,8 @@ def remaining_steps(progress: Progress, budget: Budget) -> float:
 class LearningRate(Config):
     """The multiplier of every group's learning rate."""
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
+        """budget: of the scheduled steps, an extension left out. peak: what the stage multiplies the rate by before a cooldown."""
         raise NotImplementedError
 
 
@@ -79,8 +90,8 @@ class LearningRate(Config):
 class ConstantRate(LearningRate):
     """1 throughout."""
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
-        return 1.0
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
+        return peak
 
 
 @config
@@ -92,8 +103,8 @@ class WarmdownSteps(LearningRate):
 
     steps: PositiveInt = 1200
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
-        return min(1.0, remaining_steps(progress, budget) / self.steps)
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
+        return peak * min(1.0, remaining_steps(progress, budget) / self.steps)
 
 
 @config
@@ -107,9 +118,54 @@ class WarmdownFraction(LearningRate):
         if self.fraction == 0:
             raise ConfigError("fraction = 0: use ConstantRate for no warm-down")
 
-    def scale(self, progress: Progress, budget: Budget) -> float:
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
         left = 1.0 - fraction_done(progress, budget)
-        return min(1.0, max(left / self.fraction, self.floor))
+        return peak * min(1.0, max(left / self.fraction, self.floor))
+
+
+@config
+class Cooldown(LearningRate):
+    """peak * (1 - t) + floor * t: t rises from 0 to 1 over the last `fraction` of the scheduled steps, and stays there.
+
+    Under a budget of steps the cooldown begins at int(steps * (1 - fraction)). Source: modded-nanogpt, records 39 to 72.
+    """
+
+    fraction: Fraction = 0.55
+    floor: Fraction = 0.10
+
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
+        t = self._share(progress, budget)
+        return peak * (1.0 - t) + self.floor * t
+
+    def _share(self, progress: Progress, budget: Budget) -> float:
+        if budget.train_steps is None:
+            done, begins, end = fraction_done(progress, budget), 1.0 - self.fraction, 1.0
+        else:
+            done, begins, end = progress.step, int(budget.train_steps * (1 - self.fraction)), budget.train_steps
+        if done < begins:
+            return 0.0
+        return 1.0 if begins >= end else min(1.0, (done - begins) / (end - begins))
+
+
+@config
+class ClampedCooldown(Cooldown):
+    """A `Cooldown` that is cut off from below at `clamp`, whatever its floor. Source: modded-nanogpt PR #224."""
+
+    clamp: Fraction = 0.15
+
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
+        return max(Cooldown.scale(self, progress, budget, peak), self.clamp)
+
+
+@config
+class WarmupWarmdown(WarmdownFraction):
+    """Linear from 0 over the first `warmup_steps`, then a `WarmdownFraction`. Source: the Adam reference of track 3."""
+
+    warmup_steps: PositiveInt = 250
+
+    def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
+        rising = min(1.0, (progress.step + 1) / self.warmup_steps)
+        return min(peak * rising, WarmdownFraction.scale(self, progress, budget, peak))
 
 
 @config
@@ -231,11 +287,17 @@ class Schedule(Config):
     """When the recurrent layers of the model run all their passes."""
     fake_quantise: Switch = field(default_factory=Always)
     """When the fake quantiser of the training, if there is one, is in the way of the matrices."""
+    stages: StageTable | None = None
+    """What changes by stage; None leaves batch, row length, windows and targets as loader and model have them."""
 
     def at(self, progress: Progress, budget: Budget) -> Settings:
         """The settings of the step that begins at `progress`."""
-        lr_scale = self.learning_rate.scale(progress, budget)
-        return Settings(
+        scheduled, standing = budget, None
+        if self.stages is not None:
+            scheduled = self.stages.scheduled(budget)
+            standing = self.stages.at(progress.step, fraction_done(progress, budget), budget)
+        lr_scale = self.learning_rate.scale(progress, scheduled, standing.stage.lr_scale if standing else 1.0)
+        settings = Settings(
             lr_scale=lr_scale,
             momentum=self.momentum.at(progress, budget),
             decay_scale=self.weight_decay.scale(progress, budget, lr_scale),
@@ -245,7 +307,29 @@ class Schedule(Config):
             ),
             step=progress.step,
         )
+        return settings if standing is None else _staged(settings, standing)
 
-    def phases(self) -> tuple[Phase, ...]:
-        """Every phase that `at` can return: what has to be compiled before the clock starts."""
-        return tuple(Phase(*both) for both in product(self.recurrence.states, self.fake_quantise.states))
+    def kinds(self, budget: Budget) -> tuple[Settings, ...]:
+        """Settings of every kind that `at` can return, in the order of the stages, with the numbers of the first step.
+
+        What has to be compiled before the clock starts.
+        """
+        start = self.at(Progress(0, 0, 0.0), budget)
+        both = [Phase(*values) for values in product(self.recurrence.states, self.fake_quantise.states)]
+        plain = [replace(start, phase=phase) for phase in both]
+        if self.stages is None:
+            return tuple(plain)
+        standings = [Standing(stage, 0.0) for stage in self.stages.rows]
+        found = {made.kind: made for at in standings for made in (_staged(each, at) for each in plain)}
+        return tuple(found.values())
+
+
+def _staged(settings: Settings, standing: Standing) -> Settings:
+    stage = standing.stage
+    return replace(
+        settings,
+        phase=settings.phase._replace(windows=stage.windows),
+        shape=stage.shape,
+        target_weights=stage.target_weights(standing.share),
+        tied=stage.tied,
+    )

@@ -14,7 +14,7 @@ from torch import Tensor
 from underpar.core.budget import Budget
 from underpar.core.clock import Clock
 from underpar.core.errors import TrainError
-from underpar.core.phase import Phase
+from underpar.core.phase import Phase, WindowSizes
 from underpar.core.world import World
 from underpar.data.context import Batch
 from underpar.data.loaders import StepLoader
@@ -66,7 +66,8 @@ class Trainer:
         self.warmup_steps, self.checkpoint_every_seconds = training.warmup_steps, training.checkpoint_every_seconds
         self.log_every, self.validate_every = training.log_every_steps, training.validate_every_steps
         self.validate_at_end = training.validate_at_end
-        self.phases = model.distinct_phases(schedule.phases())
+        self.kinds = self._distinct_kinds()
+        self.phases = tuple(dict.fromkeys(kind.phase for kind in self.kinds))
         self.obeyed = _obeyed(model)
         self.clock = Clock()
         self.trace = EffectTrace()
@@ -76,6 +77,14 @@ class Trainer:
         self._step_ms: list[float] = []
         self._last_loss = self._step_ms_before = float("nan")
         self._interrupts = Interrupts()
+
+    def _distinct_kinds(self) -> tuple[Settings, ...]:
+        """Settings of every kind of step that this model tells from the others: each compiles to a graph of its own."""
+        every = (replace(s, phase=self.model.effective_phase(s.phase)) for s in self.schedule.kinds(self.budget))
+        found: dict[object, Settings] = {}
+        for settings in every:
+            found.setdefault(settings.kind, settings)
+        return tuple(found.values())
 
     # ------------------------------------------------------------------------------------------------- life cycle
 
@@ -131,11 +140,10 @@ class Trainer:
         last_checkpoint = time.perf_counter()
         seconds = self.clock.elapsed
         reason = self._limit_reached(seconds)
-        batches = iter(self.loader)
         try:
             while reason is None:
                 began = time.perf_counter()
-                self._one_step(next(batches), seconds)
+                self._one_step(seconds)
                 due: float = time.perf_counter() - last_checkpoint >= self.checkpoint_every_seconds
                 seconds, interrupted, due = self.world.agree(self.clock.elapsed, self._interrupts.asked, due)
                 self._step_ms.append((time.perf_counter() - began) * 1e3)
@@ -149,18 +157,19 @@ class Trainer:
                     self._drain()  # what is still on the device is training, and on the clock
                     self._validate(AVERAGED if self.average else RAW)
         finally:
-            batches.close()  # type: ignore[attr-defined]
+            self.loader.close()
         self._drain()
         self.clock.stop()
         return reason
 
-    def _one_step(self, batches: list[Batch], seconds: float) -> None:
+    def _one_step(self, seconds: float) -> None:
         graphs = graphs_compiled()
         settings = self.schedule.at(Progress(self.step, self.tokens, seconds), self.budget)
+        batches = self.loader.fetch(settings.shape)
         self.visited_seconds.append(round(seconds, 6))
         loss, used = self.update(batches, settings, self.step + 1)
         self.step += 1
-        self.tokens += self.loader.config.batch_tokens
+        self.tokens += self.loader.batch_tokens(settings.shape)
         self.trace.record(self.step, used)
         for finished in self._pace.launched(InFlight(self._step_event(settings), loss, batches, settings.phase)):
             self._settle(finished)
@@ -171,33 +180,47 @@ class Trainer:
     def update(self, batches: list[Batch], settings: Settings, step: int) -> tuple[Tensor, dict[str, float]]:
         """One optimiser step, the model's step number `step`. Returns the loss and every setting that was consumed."""
         phase = self.model.effective_phase(settings.phase)
-        loss = self.world.sum_(self.accumulate(batches, phase))  # every process sees a non-finite loss anywhere
+        loss = self.world.sum_(self.accumulate(batches, settings))  # every process sees a non-finite loss anywhere
         if not self.on_cuda and not torch.isfinite(loss):
             self._fail(step, batches, phase)  # before the update spreads it
         used = self.optimisers.step(settings)
         if self.average:
             used |= self.average.update(step, settings)
-        used |= {f"phase.{name}": float(getattr(phase, name)) for name in self.obeyed}
-        return loss, used | self._seen(batches)
+        used |= {f"phase.{name}": float(getattr(phase, name)) for name in self.obeyed if name != "windows"}
+        return loss, used | self._seen(batches, settings)
 
-    def _seen(self, batches: list[Batch]) -> dict[str, float]:
-        """What the batches are really like, whatever the loader was asked for."""
-        rows = self.loader.config.rows_per_step
+    def _seen(self, batches: list[Batch], settings: Settings) -> dict[str, float]:
+        """What the step was really like, whatever the loader was asked for."""
+        rows = self.loader.shaped(settings.shape).rows_per_step
         mine = sum(batch.inputs.numel() for batch in batches)
-        return {
+        seen = {
             "train.batch_tokens": mine * rows / len(self.world.share(rows)),
             "train.seq_len": max(batch.context.max_seqlen for batch in batches),
         }
+        windows = self.model.effective_phase(settings.phase).windows
+        if windows is not None:
+            seen |= {"phase.windows.short": float(windows.short), "phase.windows.long": float(windows.long)}
+        weights = settings.target_weights or ()
+        return seen | {f"train.target_weight_{ahead}": weight for ahead, weight in enumerate(weights, start=1)}
 
-    def accumulate(self, batches: list[Batch], phase: Phase) -> Tensor:
+    def accumulate(self, batches: list[Batch], settings: Settings) -> Tensor:
         """Forward and backward over this process's share; gradients end as its part of the mean over the whole step."""
+        phase, weights = self.model.effective_phase(settings.phase), self._on_device(settings.target_weights)
+        tokens = self.loader.batch_tokens(settings.shape)
         total = torch.zeros((), device=self.world.device)
         for batch in batches:
-            losses = self.forward(batch.inputs, batch.targets, batch.context, phase)
-            loss = losses.sum() / self.loader.config.batch_tokens
+            losses = self.forward(batch.inputs, batch.targets, batch.context, phase, None, weights)
+            loss = losses.sum() / tokens
             loss.backward()
             total += loss.detach()
         return total
+
+    def _on_device(self, values: tuple[float, ...] | None) -> Tensor | None:
+        """As a tensor, so that a new value is no new graph; copied without waiting for the device."""
+        if values is None:
+            return None
+        host = torch.tensor(values)
+        return (host.pin_memory() if self.on_cuda else host).to(self.world.device, non_blocking=True)
 
     def _limit_reached(self, seconds: float) -> str | None:
         """Which limit the next step would break. In seconds, steps still on the device and the next one are foreseen."""
@@ -243,10 +266,10 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------- around the steps
 
     def _announce(self) -> None:
-        config = self.loader.config
+        batch_tokens, seq_len = self.kinds[0].shape or self.loader.own_shape
         self.sinks.log({
             "event": "start", "step": self.step, "params": self.model.num_parameters(), "world_size": self.world.size,
-            "device": self.world.device, "batch_tokens": config.batch_tokens, "seq_len": config.seq_len,
+            "device": self.world.device, "batch_tokens": batch_tokens, "seq_len": seq_len,
             "train_seconds": round(self.clock.elapsed, 3),
             "compile_seconds": round(self.clock.paused_seconds.get("compile", 0.0), 3),
             "warmup_seconds": round(self.clock.paused_seconds.get("warm-up", 0.0), 3),
@@ -323,5 +346,6 @@ def _finite(value: float) -> float | None:
 
 def _obeyed(model: GPT) -> tuple[str, ...]:
     """The parts of a phase that make a difference to this model."""
-    distinct = model.distinct_phases(Phase(*values) for values in product((False, True), repeat=len(Phase._fields)))
-    return tuple(name for name in Phase._fields if len({getattr(phase, name) for phase in distinct}) > 1)
+    other = {"looped": (False, True), "quantised": (False, True), "windows": (None, WindowSizes(1, 2))}
+    distinct = model.distinct_phases(Phase(*values) for values in product(*other.values()))
+    return tuple(name for name in other if len({getattr(phase, name) for phase in distinct}) > 1)

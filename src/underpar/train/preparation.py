@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from underpar.data.context import Batch, packed_context
 from underpar.data.loaders import Loader, synthetic_step
 from underpar.optim.averaging import WeightAverage
 from underpar.optim.partition import Optimisers
-from underpar.optim.schedules import Progress
+from underpar.optim.schedules import Progress, Settings
 from underpar.train.weights import set_weights
 
 if TYPE_CHECKING:
@@ -28,23 +27,21 @@ def warm_up(trainer: "Trainer") -> None:
     """Compile and settle every phase on random tokens, then put everything back. Books its seconds on the trainer's clock."""
     if not trainer.warmup_steps:
         return
-    loader, model = trainer.loader, trainer.model
-    size, micro = model.config.vocab_size, loader.micro_batch_tokens
-    batches = synthetic_step(loader.config, size, loader.bos_id, trainer.world, micro)
-    start = trainer.schedule.at(Progress(0, 0, 0.0), trainer.budget)
-    phases, rounds = trainer.phases, max(len(trainer.phases), trainer.optimisers.period)
-    settings = [replace(start, phase=phases[i % len(phases)], step=i) for i in range(rounds)]
-    compiles = trainer.forward is not model
-    with restored(model, trainer.optimisers, trainer.average):
+    kinds, rounds = trainer.kinds, max(len(trainer.kinds), trainer.optimisers.period)
+    compiles = trainer.forward is not trainer.model
+    with restored(trainer.model, trainer.optimisers, trainer.average):
         with trainer.clock.pause("compile" if compiles else "warm-up"):
-            for each in settings:
-                trainer.update(batches, each, 1)
-                trainer.accumulate(ragged_variants(batches), each.phase)
-                model.zero_grad(set_to_none=True)
+            for number in range(rounds):
+                settings = replace(kinds[number % len(kinds)], step=number)
+                batches = _synthetic(trainer, settings)
+                trainer.update(batches, settings, 1)
+                trainer.accumulate(ragged_variants(batches), settings)
+                trainer.model.zero_grad(set_to_none=True)
             _wait(trainer)
         with trainer.clock.pause("warm-up"):
-            for number in range(len(settings), trainer.warmup_steps):
-                trainer.update(batches, replace(settings[number % rounds], step=number), 1)
+            for number in range(rounds, trainer.warmup_steps):
+                settings = replace(kinds[number % len(kinds)], step=number)
+                trainer.update(_synthetic(trainer, settings), settings, 1)
             _wait(trainer)
     if trainer.on_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -55,14 +52,21 @@ def rehearse(trainer: "Trainer") -> None:
 
     Whoever records which settings are read has then seen what training reads. A step of text is cut, and not trained on.
     """
-    loader, phases = trainer.loader, cycle(trainer.phases)
-    loader.step_at(loader.position)
-    row = one_row(loader.config, trainer.model.config.vocab_size, loader.bos_id, trainer.world.device)
+    loader, kinds = trainer.loader, trainer.kinds
+    loader.step_at(loader.position, kinds[0].shape)
     compiles = trainer.forward is not trainer.model
     with restored(trainer.model, trainer.optimisers, trainer.average), without_compiler(compiles):
         for number, progress in enumerate(stations(trainer.budget)):
-            settings = replace(trainer.schedule.at(progress, trainer.budget), phase=next(phases), step=number)
+            now, kind = trainer.schedule.at(progress, trainer.budget), kinds[number % len(kinds)]
+            weights = kind.target_weights
+            settings = replace(now, phase=kind.phase, shape=kind.shape, target_weights=weights, step=number)
+            row = one_row(loader.shaped(kind.shape), trainer.model.config.vocab_size, loader.bos_id, trainer.world.device)
             trainer.update(row, settings, progress.step + 1)
+
+
+def _synthetic(trainer: "Trainer", settings: Settings) -> list[Batch]:
+    loader, size = trainer.loader, trainer.model.config.vocab_size
+    return synthetic_step(loader.shaped(settings.shape), size, loader.bos_id, trainer.world, loader.micro_batch_tokens)
 
 
 def _wait(trainer: "Trainer") -> None:

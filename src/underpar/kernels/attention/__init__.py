@@ -8,6 +8,8 @@
 | varlen    | CUDA without flash-attn-4: packed documents                                        |
 | reference | everything else: float32, CPU                                                      |
 
+With a window, dense rows go the way of packed documents on CUDA: cuDNN and SDPA take windows only as masks, which read T^2 bits.
+
 `forced(name)` pins one, for benchmarks and parity tests. The figures behind the choice are in LOG.md.
 """
 
@@ -58,25 +60,45 @@ def backend_for(device: torch.device, dtype: torch.dtype, *, packed: bool, row_t
     return "cudnn" if is_hopper else "flash"
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None = None, max_seqlen: int = 0) -> Tensor:
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor | None = None,
+    max_seqlen: int = 0,
+    window: int | None = None,
+) -> Tensor:
     """Softmax(q k^T / sqrt(D)) v, causal.
 
     q: (B, T, H, D); k, v: (B, T, Hkv, D), H a multiple of Hkv, query head h reading kv head h // (H / Hkv).
     cu_seqlens: (S + 1,) int32, with B = 1: attention stays inside each segment; `max_seqlen` bounds their length.
+    window: a query sees itself and at most so many positions before it; None is no bound. A constant of a compiled graph.
     Returns (B, T, H, D).
     """
+    if window is not None and window >= (q.shape[1] if cu_seqlens is None else max_seqlen) - 1:
+        window = None
+    windowed_rows = cu_seqlens is None and window is not None and q.is_cuda
+    if windowed_rows:
+        shape, length = q.shape, q.shape[1]
+        q, k, v = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))
+        cu_seqlens = torch.arange(0, q.shape[1] + 1, length, dtype=torch.int32, device=q.device)
+        max_seqlen = length
     backend = backend_for(q.device, q.dtype, packed=cu_seqlens is not None, row_tokens=q.shape[1])
     grouped = q.shape[2] != k.shape[2]
     if cu_seqlens is None:
-        return _dense(q, k, v, backend, grouped)
+        return _dense(q, k, v, backend, grouped) if window is None else packed_attention_ref(q, k, v, None, window)
     if backend == "flash4":
-        return flash4.flash4_attention(q[0], k[0], v[0], cu_seqlens, max_seqlen).unsqueeze(0)
-    if backend == "varlen":
-        return _packed(q[0], k[0], v[0], cu_seqlens, max_seqlen, grouped).unsqueeze(0)
-    return packed_attention_ref(q, k, v, cu_seqlens)
+        out = flash4.flash4_attention(q[0], k[0], v[0], cu_seqlens, max_seqlen, window).unsqueeze(0)
+    elif backend == "varlen":
+        out = _packed(q[0], k[0], v[0], cu_seqlens, max_seqlen, grouped, window).unsqueeze(0)
+    else:
+        out = packed_attention_ref(q, k, v, cu_seqlens, window)
+    return out.view(shape) if windowed_rows else out
 
 
-def _packed(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, grouped: bool) -> Tensor:
+def _packed(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int, grouped: bool, window: int | None
+) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     options: dict[str, Any] = {}
@@ -84,7 +106,7 @@ def _packed(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int
         options["enable_gqa"] = True
     elif grouped:  # torch 2.11 has no grouped queries here: spell the shared heads out
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
-    causal = (-1, 0)  # as a window: any distance back, none ahead
+    causal = (-1 if window is None else window, 0)  # -1: any distance back; 0: none ahead
     out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, window_size=causal, **options)
     assert isinstance(out, Tensor)
     return out

@@ -7,27 +7,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def packed_attention_ref(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> Tensor:
-    """Causal attention within the segments of one packed row, one segment after another: memory is linear in T.
+def packed_attention_ref(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None, window: int | None = None
+) -> Tensor:
+    """Causal attention within segments and windows, one segment after another: memory is linear in T, quadratic in segments.
 
-    q: (1, T, H, D); k, v: (1, T, Hkv, D); cu_seqlens: (S + 1,) int32, padded with T. Returns (1, T, H, D). Traced into a graph,
-    where the lengths are not known, it goes through a mask of (T, T).
+    q: (B, T, H, D); k, v: (B, T, Hkv, D); cu_seqlens: (S + 1,) int32, padded with T, equal in all rows; None is one segment.
+    window: positions that a query sees before its own; None sees all. Returns (B, T, H, D). Traced into a graph, where the
+    lengths are not known, it goes through a mask of (T, T).
     """
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     grouped = q.shape[1] != k.shape[1]
-    if torch.compiler.is_compiling():
-        mask = _mask(cu_seqlens, q.shape[2])
+    if cu_seqlens is None or torch.compiler.is_compiling():
+        mask = _mask(cu_seqlens, window, q.shape[2], q.device)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped).transpose(1, 2)
-    parts = [
-        F.scaled_dot_product_attention(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], is_causal=True, enable_gqa=grouped)
-        for a, b in pairwise(cu_seqlens.tolist())
-        if a < b
-    ]
+    parts = []
+    for a, b in pairwise(cu_seqlens.tolist()):
+        if a < b:
+            mask = None if window is None or window >= b - a - 1 else _mask(None, window, b - a, q.device)
+            parts.append(
+                F.scaled_dot_product_attention(
+                    q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], mask, is_causal=mask is None, enable_gqa=grouped
+                )
+            )
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 
-def _mask(cu_seqlens: Tensor, length: int) -> Tensor:
+def _mask(cu_seqlens: Tensor | None, window: int | None, length: int, device: torch.device) -> Tensor:
     """(T, T) bool: which tokens each may look at."""
-    index = torch.arange(length, device=cu_seqlens.device)
-    segment = torch.searchsorted(cu_seqlens, index.to(cu_seqlens.dtype), right=True)
-    return (segment[:, None] == segment[None, :]) & (index[:, None] >= index[None, :])
+    index = torch.arange(length, device=device)
+    distance = index[:, None] - index[None, :]
+    mask = distance >= 0
+    if window is not None:
+        mask = mask & (distance <= window)
+    if cu_seqlens is not None:
+        segment = torch.searchsorted(cu_seqlens, index.to(cu_seqlens.dtype), right=True)
+        mask = mask & (segment[:, None] == segment[None, :])
+    return mask
