@@ -111,7 +111,9 @@ def test_resuming_by_position_gives_the_same_steps(shards: tuple[Path, np.ndarra
     for _ in range(4):
         next(iterator)
     iterator.close()  # type: ignore[attr-defined]
-    assert again.position == 4 * again.config.spans * (again.config.span_tokens + 1)  # steps read ahead and never handed out do not count
+    assert again.position == 4 * again.config.spans * (
+        again.config.span_tokens + 1
+    )  # read ahead, never handed out: not counted
     rest = load(folder)
     rest.position = again.position
     for want, found in zip(steps[4:], islice(rest, 5), strict=True):

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 HELP = "make, fetch and inspect prepared tokens"
 
-_TOKENIZER_HELP = "byte260, gpt2, spN or caseopsN (N pieces, trained on the training text), or a SentencePiece .model file"
+_TOKENIZER_HELP = (
+    "byte260, gpt2, spN or caseopsN (N pieces, trained on the training text), or a SentencePiece .model file"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

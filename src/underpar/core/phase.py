@@ -2,10 +2,6 @@
 
 from typing import NamedTuple
 
-WINDOW_BLOCK = 128
-"""Unit of the published window sizes, in tokens."""
-
-
 class WindowSizes(NamedTuple):
     """How many tokens back attention reaches in layers with a short and with a long window."""
 

@@ -85,7 +85,7 @@ class Loader(Config):
         raise NotImplementedError
 
     def shaped(self, shape: StepShape | None) -> Loader:
-        """This loader with the tokens and the row length of `shape`; None leaves it as it is. Raises ConfigError if they cannot be."""
+        """This loader with the tokens and the row length of `shape`; None leaves it as it is. Raises ConfigError as `check`."""
         if shape is None:
             return self
         twin = copy.deepcopy(self)

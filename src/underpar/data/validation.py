@@ -30,6 +30,18 @@ class ValStream:
         """Bytes that the stream stands for: the denominator of bits per byte."""
         return int(self.byte_counts.sum(dtype=np.int64))
 
+    def first(self, count: int | None) -> "ValStream":
+        """The stream of the first `count` predictions; None is all of it. Raises DataError when there are fewer."""
+        if count is None:
+            return self
+        if count >= len(self.tokens):
+            raise DataError(
+                f"the validation split has {len(self.tokens) - 1:,} predictable tokens, {count:,} are to be scored; prepare more text, or "
+                "lower evaluate.first_tokens"
+            )
+        starts = self.document_starts[self.document_starts <= count]
+        return ValStream(self.tokens[: count + 1], self.byte_counts[: count + 1], starts)
+
 
 def load_validation(folder: str | Path) -> ValStream:
     """The validation stream of a prepared folder, checked against its manifest.

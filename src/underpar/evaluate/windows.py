@@ -74,6 +74,22 @@ class Documents(Window):
 
 
 @config
+class Contiguous(Window):
+    """Stretches of `context` tokens side by side, wherever documents begin; attention stays within the documents of each.
+
+    Only a document that lies across the end of a stretch loses its history there. Source: modded-nanogpt.
+    """
+
+    is_packed: ClassVar[bool] = True
+
+    context: ContextTokens = 262_144
+
+    def spans(self, targets: int, document_starts: np.ndarray = ONE_DOCUMENT) -> Iterator[Span]:
+        for start in range(0, targets, self.context):
+            yield Span(start, start, min(start + self.context, targets))
+
+
+@config
 class Sliding(Window):
     """Windows of `context` tokens that start `stride` apart: each token after the first window has at least
     context - stride tokens of history. The first window is scored whole, each later one on its last part; the last may

@@ -55,7 +55,7 @@ def build_trainer(resolved: Resolved[Recipe], data: Path, world: World, checkpoi
 
 def validator(config: Recipe, data: Path, world: World) -> Callable[[GPT], tuple[float, float]]:
     """Scores a model as it is, with the recipe's own window: before quantisation, that is. Returns (loss in nats, bpb)."""
-    stream, bos_id = load_validation(data), load_tokenizer(data).bos_id
+    stream, bos_id = load_validation(data).first(config.evaluate.first_tokens), load_tokenizer(data).bos_id
     window, size = config.evaluate.window, config.evaluate.batch_tokens
 
     def validate(model: GPT) -> tuple[float, float]:

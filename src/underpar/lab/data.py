@@ -40,10 +40,10 @@ def check_data(resolved: Resolved[Recipe], data: Path) -> None:
     """Raise DataError when the tokens were made by another tokenizer, or have no documents and the recipe packs documents."""
     config, manifest = resolved.config, Manifest.load(data)
     wanted, found = config.data.tokenizer, manifest.tokenizer
-    if found["vocab_size"] != config.model.vocab_size:
+    if found["vocab_size"] != wanted.vocab_size:
         raise DataError(
             f"{data} holds tokens of a vocabulary of {found['vocab_size']}, recipe '{resolved.name}' has "
-            f"{config.model.vocab_size}; prepare with --tokenizer {wanted.name}"
+            f"{wanted.vocab_size}; prepare with --tokenizer {wanted.name}"
         )
     fits = found["sha256"] == wanted.sha256 if isinstance(wanted, PublishedModel) else found["name"] == wanted.name
     if not fits:

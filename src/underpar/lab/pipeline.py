@@ -289,6 +289,8 @@ class Scoring:
     overrides: tuple[str, ...] = ()
     batch_tokens: int | None = None
     budget_seconds: float | None = None
+    first_tokens: int | None = None
+    """Held-out tokens that count, from the start of the text; None is all."""
 
     @property
     def is_own(self) -> bool:
@@ -311,7 +313,7 @@ def score_artifact(
         raise DataError(
             f"{data} was tokenised by {tokenizer.identity}, the artifact expects {loaded.tokenizer_identity}"
         )
-    stream = load_validation(data)
+    stream = load_validation(data).first(scoring.first_tokens)
     batch_tokens = scoring.batch_tokens
     if batch_tokens is None:  # a CPU is fastest with batches that stay in its cache
         batch_tokens = 2048 if world.device == "cpu" else 65_536
@@ -364,13 +366,13 @@ def score_run(folder: RunFolder, data: Path, world: World, scoring: Scoring | No
         return score_artifact(folder.artifact, data, world, scoring)[0]
     config = from_dict(read_json(folder.config, "underpar train")["config"], Recipe)
     with reads_of(config, folder if world.is_main else None, "score"):
-        size, limit = config.evaluate.batch_tokens, config.budget.eval_seconds
+        size, limit, first = config.evaluate.batch_tokens, config.budget.eval_seconds, config.evaluate.first_tokens
         if config.evaluate.adaptation is not None:  # reads its settings when it is made
             adaptive_scorer(config.evaluate.adaptation, on_meta(config.model), bos_id=0)
     if scoring and scoring.budget_seconds is not None:
         limit = scoring.budget_seconds
     summary, result = score_artifact(
-        folder.artifact, data, world, Scoring(batch_tokens=size, budget_seconds=limit)
+        folder.artifact, data, world, Scoring(batch_tokens=size, budget_seconds=limit, first_tokens=first)
     )  # fmt: skip
     if limit is not None and result.eval_seconds > limit and world.is_main:
         say(f"warning: scoring took {result.eval_seconds:.1f} s, the budget is {limit:g} s")

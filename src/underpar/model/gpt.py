@@ -1,7 +1,7 @@
 """The model: one forward, walked along a layer plan, for training, scoring, calibration and adaptation alike."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from underpar.nn.frame import NO_VISIT, AddValues, Frame, PairedStream, Rotation
 from underpar.nn.init import MatrixInit, UniformInit
 from underpar.nn.lookback import Bigram, Smear
 from underpar.nn.mlp import MLP
-from underpar.nn.module import Module
+from underpar.nn.module import Module, parameter_roles
 from underpar.nn.norm import NormScale, UnitScale, rms_norm
 from underpar.nn.recurrence import RecurrenceMix
 from underpar.nn.residual import AddedSkips, BackoutGain, InputMix, LaneMix, ResidualMix, Skips
@@ -65,6 +65,8 @@ class GPTConfig(Config):
     recurrence_mix: RecurrenceMix | None = None
     init: MatrixInit = field(default_factory=UniformInit)
     head: Head = field(default_factory=TiedHead)
+    storage: Literal["float32", "bfloat16"] = "float32"
+    """Of matrices, gates and tables; the token embedding and heads made from it have `embedding.param_dtype`, gains float32."""
 
     def check(self) -> None:
         if self.vocab_size > 65_536:
@@ -146,7 +148,9 @@ class GPT(Module):
         self.smear = config.smear.build(width) if config.smear else None
         heads, values = config.attention, config.value_embedding
         self.value_embedding = (
-            values.build(config.vocab_size, layers, width, heads.num_kv_heads, heads.head_dim(width)) if values else None
+            values.build(config.vocab_size, layers, width, heads.num_kv_heads, heads.head_dim(width))
+            if values
+            else None
         )
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
         rows = max(map(skip_rows, self.plans.values()))
@@ -157,6 +161,14 @@ class GPT(Module):
         self.recurrence_mix = config.recurrence_mix.build(len(self.recurrent)) if config.recurrence_mix else None
         self.head = config.head.build(self.embedding, config.vocab_size, width)
         config.init.apply(self)
+        if config.storage == "bfloat16":
+            self._store_in(torch.bfloat16)
+
+    def _store_in(self, dtype: torch.dtype) -> None:
+        roles = parameter_roles(self)
+        for name, param in self.named_parameters():
+            if roles[name] in (Role.MATRIX, Role.GATE) or (roles[name] is Role.EMBEDDING and param is not self.embedding.weight):
+                param.data = param.data.to(dtype)
 
     @property
     def plan(self) -> LayerPlan:
@@ -179,8 +191,8 @@ class GPT(Module):
     ) -> Tensor:
         """Loss of every position in nats: (B, T) int64 tokens and targets -> (B, T) float32.
 
-        phase: constant of a compiled graph. visitor: see `underpar.nn.frame`. target_weights: (K,) float32; the loss is then the
-        weighted sum over the next K tokens of the row, those beyond its end left out.
+        phase: constant of a compiled graph. visitor: see `underpar.nn.frame`. target_weights: (K,) float32; the loss is then
+        the weighted sum over the next K tokens of the row, those beyond its end left out.
         """
         hidden = self.hidden(tokens, ctx, phase, visitor)
         return self.head.losses(hidden, targets, _head_visit(visitor), target_weights)
@@ -261,9 +273,7 @@ class GPT(Module):
                     walk.join(share)
         return walk.first
 
-    def _run_lanes(
-        self, block: Block, walk: "_Walk", frame: Frame, add_values: AddValues | None, visit: Visit
-    ) -> None:
+    def _run_lanes(self, block: Block, walk: "_Walk", frame: Frame, add_values: AddValues | None, visit: Visit) -> None:
         assert walk.second is not None
         assert self.lanes is not None
         first, _, attention_reads = block.read(walk.first, frame, keep_total=True)

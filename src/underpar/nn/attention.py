@@ -105,9 +105,7 @@ class SelfAttention(Module):
         if config.qk_gain_init is not None:
             self.declare("q_gain", torch.full((config.num_heads,), float(config.qk_gain_init)), Role.GAIN)
 
-    def forward(
-        self, x: Tensor, frame: Frame, add_values: AddValues | None = None, visit: Visit = NO_VISIT
-    ) -> Tensor:
+    def forward(self, x: Tensor, frame: Frame, add_values: AddValues | None = None, visit: Visit = NO_VISIT) -> Tensor:
         """add_values: adds the value embedding of this layer, where it has one."""
         batch, length, dim = x.shape
         projections = {"q": self.q, "k": self.k, "v": self.v}

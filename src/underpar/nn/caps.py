@@ -15,7 +15,7 @@ class LogitCap(Config):
 
 @config
 class SigmoidCap(LogitCap):
-    """scale * sigmoid((z + shift) / divisor): between 0 and `scale`, steeper above than below. Source: modded-nanogpt, record 54."""
+    """scale * sigmoid((z + shift) / divisor): from 0 to `scale`. Source: modded-nanogpt, record 54."""
 
     scale: PositiveFloat = 23.0
     shift: float = 5.0

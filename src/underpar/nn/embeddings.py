@@ -146,8 +146,8 @@ class CappedHead(Head):
 
 @config
 class SplitHead(Head):
-    """An output projection that starts as a copy of the embedding. While the schedule ties the two they stay equal: the optimiser
-    gives the projection the gradients of both, and the embedding its values. Source: modded-nanogpt, records 51 and 53.
+    """An output projection that starts as a copy of the embedding. While the schedule ties the two they stay equal: the
+    optimiser gives the projection the gradients of both, and the embedding its values. Source: modded-nanogpt, records 51, 53.
     """
 
     cap: LogitCap = field(default_factory=SigmoidCap)

@@ -10,7 +10,7 @@ from underpar.nn.lookback import previous
 
 
 class KeyOffset(Config):
-    """In some layers the dimensions of a key that are not rotated come from the token before. Source: modded-nanogpt, record 49."""
+    """In some layers the unrotated dimensions of a key come from the token before. Source: modded-nanogpt, record 49."""
 
     layers: LayerSet
 

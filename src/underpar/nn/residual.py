@@ -186,7 +186,7 @@ class _InputGatedSkips(Module):
 
 
 class BackoutGain(Module):
-    """What the head reads loses a share of what a middle layer put out, one half at the start. Source: modded-nanogpt, record 40."""
+    """The head reads x less a share of what a middle layer put out, at first one half. Source: modded-nanogpt, record 40."""
 
     gain: Tensor
 

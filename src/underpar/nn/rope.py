@@ -43,9 +43,7 @@ class Rope(Config):
         """What scores are multiplied by before the softmax; None is the usual 1 / sqrt(head_dim)."""
         return None
 
-    def tables(
-        self, positions: Tensor, head_dim: int, length: int, window: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def tables(self, positions: Tensor, head_dim: int, length: int, window: int | None = None) -> tuple[Tensor, Tensor]:
         """cos and sin, (T, dims / 2) float32, of positions (T,). Only differences of positions matter.
 
         length, window: as in `frequencies`.
@@ -72,7 +70,7 @@ class StretchedRope(Rope):
 
 @config
 class EndpointRope(Rope):
-    """Frequencies from 1 to 1 / base inclusive over the rotated dimensions, by default half of a head; a softmax scale of its own.
+    """Frequencies from 1 to 1 / base inclusive over the rotated dimensions, by default half of a head; its own softmax scale.
 
     The records turn adjacent dimensions and this turns halves: the same up to the order of a head's dimensions, which is drawn
     at random. Source: modded-nanogpt, record 17 on ("half-truncated").

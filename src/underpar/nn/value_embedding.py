@@ -70,9 +70,7 @@ class ValueLookup(ValueSource):
     scale: Tensor
     gains: Tensor
 
-    def __init__(
-        self, config: ValueEmbedding, vocab_size: int, num_layers: int, kv_heads: int, head_dim: int
-    ) -> None:
+    def __init__(self, config: ValueEmbedding, vocab_size: int, num_layers: int, kv_heads: int, head_dim: int) -> None:
         super().__init__(config.layers, num_layers)
         self.head_dim = head_dim
         table = torch.empty(vocab_size, config.dim).normal_(std=config.init_std)
@@ -124,7 +122,9 @@ class _GatedTables(ValueSource):
         return tokens
 
     def add(self, v: Tensor, x: Tensor, looked_up: Tensor, row: int) -> Tensor:
-        values = F.embedding(looked_up + row * self.vocab_size, self.tables).to(v.dtype).unflatten(-1, (-1, self.head_dim))
+        values = (
+            F.embedding(looked_up + row * self.vocab_size, self.tables).to(v.dtype).unflatten(-1, (-1, self.head_dim))
+        )
         heads = v.shape[2]
         weight = self.gates[row * heads : (row + 1) * heads].to(x.dtype)
         gate = 2.0 * torch.sigmoid(F.linear(x[..., : self.width].contiguous(), weight))

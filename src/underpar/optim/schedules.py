@@ -12,7 +12,7 @@ from underpar.core.budget import Budget
 from underpar.core.config import Config, Fraction, NonNegativeInt, PositiveInt, config, field
 from underpar.core.errors import ConfigError
 from underpar.core.phase import EVALUATION, Phase, StepShape
-from underpar.optim.stages import Standing, StageTable
+from underpar.optim.stages import StageTable, Standing
 
 
 class Progress(NamedTuple):
@@ -82,7 +82,7 @@ class LearningRate(Config):
     """The multiplier of every group's learning rate."""
 
     def scale(self, progress: Progress, budget: Budget, peak: float = 1.0) -> float:
-        """budget: of the scheduled steps, an extension left out. peak: what the stage multiplies the rate by before a cooldown."""
+        """budget: of the scheduled steps, without an extension. peak: what the stage multiplies the rate by."""
         raise NotImplementedError
 
 
@@ -307,7 +307,7 @@ class Schedule(Config):
             ),
             step=progress.step,
         )
-        return settings if standing is None else _staged(settings, standing)
+        return settings if self.stages is None or standing is None else _staged(settings, self.stages, standing)
 
     def kinds(self, budget: Budget) -> tuple[Settings, ...]:
         """Settings of every kind that `at` can return, in the order of the stages, with the numbers of the first step.
@@ -320,15 +320,15 @@ class Schedule(Config):
         if self.stages is None:
             return tuple(plain)
         standings = [Standing(stage, 0.0) for stage in self.stages.rows]
-        found = {made.kind: made for at in standings for made in (_staged(each, at) for each in plain)}
+        found = {made.kind: made for at in standings for made in (_staged(each, self.stages, at) for each in plain)}
         return tuple(found.values())
 
 
-def _staged(settings: Settings, standing: Standing) -> Settings:
+def _staged(settings: Settings, table: StageTable, standing: Standing) -> Settings:
     stage = standing.stage
     return replace(
         settings,
-        phase=settings.phase._replace(windows=stage.windows),
+        phase=settings.phase._replace(windows=table.windows(stage)),
         shape=stage.shape,
         target_weights=stage.target_weights(standing.share),
         tied=stage.tied,

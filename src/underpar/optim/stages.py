@@ -10,7 +10,7 @@ from typing import NamedTuple
 from underpar.core.budget import Budget
 from underpar.core.config import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, config
 from underpar.core.errors import ConfigError
-from underpar.core.phase import WINDOW_BLOCK, StepShape, WindowSizes
+from underpar.core.phase import StepShape, WindowSizes
 
 
 @config
@@ -24,7 +24,7 @@ class Stage(Config):
     seq_len: PositiveInt = 2048
     """Most tokens of a document that are trained on; the rest of it is passed over."""
     short_window: PositiveInt = 1
-    """Blocks of 128 tokens that layers with a short window reach back."""
+    """Blocks that layers with a short window reach back."""
     long_window: PositiveInt = 3
     """The same for layers with a long window."""
     lr_scale: PositiveFloat = 1.0
@@ -39,11 +39,6 @@ class Stage(Config):
     def check(self) -> None:
         if self.short_window > self.long_window:
             raise ConfigError(f"short_window = {self.short_window} blocks is over long_window = {self.long_window}")
-        if self.windows.long > self.seq_len:
-            raise ConfigError(
-                f"long_window = {self.long_window} blocks of {WINDOW_BLOCK} is {self.windows.long} tokens, over seq_len = "
-                f"{self.seq_len}: no document is long enough to fill it"
-            )
         if not self.targets or not self.targets[0]:
             raise ConfigError(f"targets = {self.targets}: the next token needs a weight")
         if self.targets_end is not None and len(self.targets_end) != len(self.targets):
@@ -55,10 +50,6 @@ class Stage(Config):
     @property
     def shape(self) -> StepShape:
         return StepShape(self.batch_tokens, self.seq_len)
-
-    @property
-    def windows(self) -> WindowSizes:
-        return WindowSizes(self.short_window * WINDOW_BLOCK, self.long_window * WINDOW_BLOCK)
 
     def target_weights(self, share: float) -> tuple[float, ...]:
         """The weights when `share` of the stage is done."""
@@ -76,13 +67,15 @@ class Standing(NamedTuple):
 class StageTable(Config):
     """Stages one after another over the scheduled steps, and the last stage once more, changed, as an extension.
 
-    Under a budget of steps the scheduled part is what the extension leaves, and stage k begins at round(share before it * steps).
+    Under a budget of steps the scheduled part is what the extension leaves; a stage begins at round(share before it * steps).
     Under a budget of seconds or tokens stages take their shares of the whole budget, and there is no extension.
     """
 
     stages: tuple[Stage, ...] = (Stage(),)
     extension: Stage | None = None
     extension_steps: NonNegativeInt = 0
+    window_block: PositiveInt = 128
+    """Tokens of a block, the unit of windows."""
 
     def check(self) -> None:
         total = sum(stage.share for stage in self.stages)
@@ -91,14 +84,26 @@ class StageTable(Config):
             raise ConfigError(f"the shares of the stages {what} {abs(1 - total):.4g} of the run; they must add up to 1")
         if (self.extension is None) != (self.extension_steps == 0):
             raise ConfigError("extension and extension_steps belong together: set both or neither")
+        for stage in self.rows:
+            if self.windows(stage).long > stage.seq_len:
+                raise ConfigError(
+                    f"long_window = {stage.long_window} blocks of {self.window_block} is {self.windows(stage).long} tokens, over "
+                    f"seq_len = {stage.seq_len}: no document is long enough to fill it"
+                )
         tied = [stage.tied for stage in self.rows]
         if any(later and not before for before, later in pairwise(tied)):
-            raise ConfigError("a stage ties embedding and head after one that had them apart; tables are never merged again")
+            raise ConfigError(
+                "a stage ties embedding and head after one that had them apart; tables are never merged again"
+            )
 
     @property
     def rows(self) -> tuple[Stage, ...]:
         """All stages in order, the extension last."""
         return (*self.stages, *((self.extension,) if self.extension else ()))
+
+    def windows(self, stage: Stage) -> WindowSizes:
+        """Of a stage, in tokens."""
+        return WindowSizes(stage.short_window * self.window_block, stage.long_window * self.window_block)
 
     def scheduled(self, budget: Budget) -> Budget:
         """The budget without the extension: what cooldowns count on."""
@@ -137,5 +142,5 @@ class StageTable(Config):
 
     def long_windows(self) -> tuple[int, ...]:
         """The long windows that training goes through, in tokens and in order, each once in a row."""
-        sizes = [stage.windows.long for stage in self.rows]
+        sizes = [self.windows(stage).long for stage in self.rows]
         return tuple(size for index, size in enumerate(sizes) if index == 0 or size != sizes[index - 1])

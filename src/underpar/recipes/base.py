@@ -13,10 +13,16 @@ from underpar.evaluate.adaptation import Adaptation
 from underpar.evaluate.windows import Flat, Window
 from underpar.model.gpt import GPTConfig
 from underpar.nn.fake_quantise import FakeQuantiser
+from underpar.nn.rope import WindowRope
 from underpar.optim.averaging import Averaging
 from underpar.optim.partition import Optim
 from underpar.optim.schedules import Schedule
+from underpar.optim.stages import StageTable
 from underpar.train.training import Training
+
+
+VOCAB_MULTIPLE = 128
+"""Models may round the vocabulary up to a multiple of this, which matrix products are fast at; the rest is never a target."""
 
 
 @config
@@ -49,6 +55,8 @@ class Evaluation(Config):
     """How the packed model learns while it is scored; the window then serves validation and the score before adaptation."""
     batch_tokens: PositiveInt = 65_536
     """Tokens of one forward pass; no influence on the score beyond rounding."""
+    first_tokens: PositiveInt | None = None
+    """Held-out tokens that count, from the start of the text; None is all."""
     target_nats: PositiveFloat | None = None
     """Loss on the held-out text that a run is timed to; None packs and scores an artifact instead."""
 
@@ -74,10 +82,27 @@ class Recipe(Config):
     evaluate: Evaluation = field(default_factory=Evaluation)
 
     def check(self) -> None:
-        if self.data.tokenizer.vocab_size != self.model.vocab_size:
+        tokens = self.data.tokenizer.vocab_size
+        padded = -(-tokens // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+        if self.model.vocab_size not in (tokens, padded):
             raise ConfigError(
-                f"model.vocab_size = {self.model.vocab_size}, but data.tokenizer has {self.data.tokenizer.vocab_size} tokens"
+                f"model.vocab_size = {self.model.vocab_size}, but data.tokenizer has {tokens} tokens (padded: {padded})"
             )
+        if self.schedule.stages is not None:
+            self._check_stages(self.schedule.stages)
+
+    def _check_stages(self, stages: StageTable) -> None:
+        stages.scheduled(self.budget)
+        for stage in stages.rows:
+            self.data.loader.shaped(stage.shape)
+        rope, grown = self.model.attention.rope, stages.long_windows()
+        if isinstance(rope, WindowRope) and rope.windows != grown:
+            raise ConfigError(
+                f"model.attention.rope stretches for long windows of {rope.windows} tokens, schedule.stages goes through {grown}; "
+                "write the same into both"
+            )
+        if self.model.attention.windows is None and any(s.short_window != s.long_window for s in stages.rows):
+            raise ConfigError("schedule.stages has windows, but model.attention.windows is None: nothing would obey them")
 
 
 registry: Registry[Recipe] = Registry(Recipe)

@@ -60,7 +60,9 @@ def rehearse(trainer: "Trainer") -> None:
             now, kind = trainer.schedule.at(progress, trainer.budget), kinds[number % len(kinds)]
             weights = kind.target_weights
             settings = replace(now, phase=kind.phase, shape=kind.shape, target_weights=weights, step=number)
-            row = one_row(loader.shaped(kind.shape), trainer.model.config.vocab_size, loader.bos_id, trainer.world.device)
+            row = one_row(
+                loader.shaped(kind.shape), trainer.model.config.vocab_size, loader.bos_id, trainer.world.device
+            )
             trainer.update(row, settings, progress.step + 1)
 
 

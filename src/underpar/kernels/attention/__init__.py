@@ -8,7 +8,7 @@
 | varlen    | CUDA without flash-attn-4: packed documents                                        |
 | reference | everything else: float32, CPU                                                      |
 
-With a window, dense rows go the way of packed documents on CUDA: cuDNN and SDPA take windows only as masks, which read T^2 bits.
+With a window, dense rows go the way of packed documents on CUDA: cuDNN and SDPA take windows only as masks of T^2 bits.
 
 `forced(name)` pins one, for benchmarks and parity tests. The figures behind the choice are in LOG.md.
 """

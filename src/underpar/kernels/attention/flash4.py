@@ -45,7 +45,14 @@ def _forward_shapes(
 
 @torch.library.custom_op("underpar::flash4_backward", mutates_args=())
 def _backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, lse: Tensor, cu_seqlens: Tensor | None, max_seqlen: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    grad: Tensor,
+    lse: Tensor,
+    cu_seqlens: Tensor | None,
+    max_seqlen: int,
     window: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     from flash_attn.cute.interface import _flash_attn_bwd
@@ -58,7 +65,14 @@ def _backward(
 
 @_backward.register_fake
 def _backward_shapes(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, lse: Tensor, cu_seqlens: Tensor | None, max_seqlen: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    grad: Tensor,
+    lse: Tensor,
+    cu_seqlens: Tensor | None,
+    max_seqlen: int,
     window: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
