@@ -9,20 +9,26 @@ from torch import Tensor
 from support import BOS, tiny_config
 from underpar.data.context import Context, packed_context, row_context
 from underpar.model.gpt import GPTConfig
-from underpar.model.plan import Lanes, Recurrence, Straight, UNet
+from underpar.model.plan import Lanes, Recurrence, SkipAndBackout, Straight, UNet
 from underpar.nn.attention import Attention
-from underpar.nn.embeddings import Embedding, TiedHead, UntiedHead
+from underpar.nn.branch_scale import NoScale
+from underpar.nn.caps import RationalCap
+from underpar.nn.embeddings import CappedHead, Embedding, SplitHead, TiedHead, UntiedHead
 from underpar.nn.gates import DenseGate, DoubledGate, OutputGate, QueryGate, SparseGate
-from underpar.nn.init import OrthogonalInit
+from underpar.nn.init import OrthogonalInit, ScaledNormalInit, ScaledUniformInit
+from underpar.nn.key_offset import CrossingKeyOffset, IsolatedKeyOffset, KeyOffset
 from underpar.nn.layers import AllLayers, LastLayers, TheseLayers
-from underpar.nn.lookback import BigramHash, BigramProductHash, SmearGate, VectorSmear
+from underpar.nn.lookback import BigramHash, BigramProductHash, BigramTable, CrossingSmearGate, SmearGate, VectorSmear
 from underpar.nn.loss import EagerLoss
 from underpar.nn.mlp import MLP, LeakyReluSquared, ReluSquared
 from underpar.nn.norm import InverseRootDepth
+from underpar.nn.pairs import AdjacentPairs, HeadPairs, RecordedPairs
 from underpar.nn.recurrence import FrozenMix, LearnedMix
-from underpar.nn.residual import GatedSkips, InputMix, StreamOnly
-from underpar.nn.rope import Rope, StretchedRope
-from underpar.nn.value_embedding import ValueEmbedding
+from underpar.nn.residual import GatedSkips, InjectedMix, InputGatedSkips, InputMix, StreamOnly
+from underpar.nn.rope import EndpointRope, Rope, StretchedRope, WindowRope
+from underpar.nn.value_embedding import GatedValueTables, SelfGatedValueTables, ValueEmbedding
+from underpar.nn.weight_gains import ScalarWeightGains
+from underpar.nn.windows import Windows
 
 ContextOf = Callable[[Tensor], Context]
 
@@ -44,6 +50,10 @@ class Component:
     name: str
     fields: dict[str, object]
     context_of: ContextOf = rows
+    starts_as_nothing: bool = True
+    """Whether fresh blocks add nothing to the stream."""
+    crosses: str | None = None
+    """What the first token of a packed document sees of the one before, by a named choice: "last token" or "document"."""
 
     def config(self, num_layers: int = 2) -> GPTConfig:
         """`num_layers` counts where the component does not set its own."""
@@ -78,6 +88,37 @@ LATE_STACK = {
     "smear": SmearGate(),
     "topology": UNet(recurrence=LOOP, lanes=Lanes(first=3)),
 }
+
+FIRST = TheseLayers(layers=(0,))
+WINDOWS = Windows(short=5, long=11, long_layers=FIRST)
+GROWN = WindowRope(windows=(4, 8, 11))
+
+
+def paired(pairs: HeadPairs) -> Attention:
+    return Attention(num_heads=4, num_kv_heads=4, windows=WINDOWS, pairs=pairs)
+
+
+def offset(key_offset: KeyOffset) -> Attention:
+    return Attention(num_heads=4, num_kv_heads=2, rope=Rope(dims=4), key_offset=key_offset)
+
+
+RECORD67 = {
+    "num_layers": 4,
+    "bigram": BigramTable(buckets=50),
+    "smear": CrossingSmearGate(),
+    "value_embedding": GatedValueTables(layers=TheseLayers(layers=(0, 3))),
+    "attention": Attention(
+        layers=TheseLayers(layers=(0, 1, 3)), num_heads=4, num_kv_heads=4, qk_gain_init=None, zero_out=False, rope=GROWN,
+        weight_gains=ScalarWeightGains(), windows=Windows(short=5, long=11, long_layers=TheseLayers(layers=(3,))),
+        pairs=RecordedPairs(layers=FIRST), key_offset=CrossingKeyOffset(layers=TheseLayers(layers=(3,))), gate=SparseGate(),
+    ),
+    "branch_scale": NoScale(),
+    "residual": InjectedMix(),
+    "topology": SkipAndBackout(save=0, add=2, backout=2),
+    "skips": InputGatedSkips(),
+    "init": ScaledUniformInit(),
+    "head": SplitHead(),
+}  # fmt: skip
 
 COMPONENTS = [
     Component("relu-squared", {"mlp": MLP(activation=ReluSquared())}),
@@ -145,6 +186,49 @@ COMPONENTS = [
     Component("packed-vector-smear", {"smear": VectorSmear()}, packed),
     Component("packed-bigram-hash", {"bigram": BigramHash(buckets=50, dim=8)}, packed),
     Component("packed-late-stack", LATE_STACK, packed),
+    Component("windows", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=WINDOWS)}),
+    Component("packed-windows", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=WINDOWS)}, packed),
+    Component("window-rope", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=WINDOWS, rope=GROWN)}),
+    Component("endpoint-rope", {"attention": Attention(num_heads=4, num_kv_heads=2, rope=EndpointRope())}),
+    Component("no-query-gain", {"attention": Attention(num_heads=4, num_kv_heads=2, qk_gain_init=None)}),
+    Component("recorded-pairs", {"attention": paired(RecordedPairs(layers=FIRST))}),
+    Component("adjacent-pairs", {"attention": paired(AdjacentPairs(layers=FIRST))}),
+    Component("packed-recorded-pairs", {"attention": paired(RecordedPairs(layers=FIRST))}, packed),
+    Component("packed-adjacent-pairs", {"attention": paired(AdjacentPairs(layers=FIRST))}, packed),
+    Component("packed-key-offset", {"attention": offset(IsolatedKeyOffset(layers=FIRST))}, packed),
+    Component(
+        "packed-crossing-key-offset",
+        {"attention": offset(CrossingKeyOffset(layers=FIRST))},
+        packed,
+        crosses="last token",
+    ),
+    Component("attention-free-layer", {"attention": Attention(num_heads=4, num_kv_heads=2, layers=FIRST)}),
+    Component("weight-gains", {"attention": Attention(num_heads=4, num_kv_heads=2, weight_gains=ScalarWeightGains())}),
+    Component("no-branch-scale", {"branch_scale": NoScale()}),
+    Component("gated-value-tables", {"value_embedding": GatedValueTables(layers=FIRST, init_std=0.1)}),
+    Component("value-tables-read-values", {"value_embedding": SelfGatedValueTables(layers=FIRST, init_std=0.1)}),
+    Component("bigram-table", {"bigram": BigramTable(buckets=50), "residual": InjectedMix()}),
+    Component(
+        "packed-bigram-table",
+        {"bigram": BigramTable(buckets=50), "residual": InjectedMix()},
+        packed,
+        crosses="last token",
+    ),
+    Component("packed-crossing-smear-gate", {"smear": CrossingSmearGate()}, packed, crosses="last token"),
+    Component(
+        "skip-and-backout",
+        {"topology": SkipAndBackout(save=0, add=2, backout=2), "num_layers": 3, "skips": InputGatedSkips()},
+    ),
+    Component("split-head", {"head": SplitHead()}),
+    Component("capped-head", {"head": CappedHead(cap=RationalCap())}),
+    Component("scaled-uniform-init", {"init": ScaledUniformInit()}),
+    Component("scaled-normal-init", {"init": ScaledNormalInit()}),
+    Component(
+        "output-starts-busy",
+        {"attention": Attention(num_heads=4, num_kv_heads=2, zero_out=False)},
+        starts_as_nothing=False,
+    ),
+    Component("packed-record67", RECORD67, packed, starts_as_nothing=False, crosses=True),
 ]
 
 

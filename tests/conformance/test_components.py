@@ -65,12 +65,25 @@ def test_packed_documents_do_not_touch_each_other(component: Component) -> None:
     edited = tokens.clone()
     edited[0, 1:12] = (tokens[0, 1:12] + 5) % 60 + 2
     before, after = losses(model, component, tokens, targets), losses(model, component, edited, targets)
-    if component.is_packed:
+    if component.crosses is not None:
+        _crosses_as_it_says(model, component, tokens, targets)
+    elif component.is_packed:
         assert torch.equal(after[0, 12:], before[0, 12:])
         alone = losses(model, component, tokens[:, 12:28], targets[:, 12:28])
         torch.testing.assert_close(alone[0], before[0, 12:28], rtol=1e-5, atol=1e-5)  # rotations start elsewhere
     else:
         assert not torch.equal(after[0, 12:], before[0, 12:])  # rows attend across documents, and say so
+
+
+def _crosses_as_it_says(model: GPT, component: Component, tokens: torch.Tensor, targets: torch.Tensor) -> None:
+    """What looks across documents by one token sees that token itself, or in a later layer what it knows of its document."""
+    before = losses(model, component, tokens, targets)
+    earlier, last = tokens.clone(), tokens.clone()
+    earlier[0, 1:11] = (tokens[0, 1:11] + 5) % 60 + 2
+    last[0, 11] = (tokens[0, 11] + 5) % 60 + 2
+    same = torch.equal(losses(model, component, earlier, targets)[0, 12:], before[0, 12:])
+    assert same == (component.crosses == "last token")
+    assert not torch.equal(losses(model, component, last, targets)[0, 12:], before[0, 12:])
 
 
 def test_blocks_start_as_nothing(component: Component, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +116,19 @@ def test_parameters_and_flops_are_as_predicted(component: Component) -> None:
     with FlopCounterMode(display=False) as counter:
         model(tokens, targets, component.context(tokens))
     products = sum(n for op, n in counter.get_flop_counts()["Global"].items() if "attention" not in str(op))
-    runs = sum(isinstance(step, Run) for step in model.plan)
-    attention = runs * sum(2 * 2 * config.model_dim * (position + 1) for position in range(48))  # scores, and their use
-    assert products + attention == cost.forward_flops_per_token * 48
+    attention = sum(_attention_flops(model, step.layer, 48) for step in model.plan if isinstance(step, Run))
+    assert products + attention == pytest.approx(cost.forward_flops_per_token * 48)
+
+
+def _attention_flops(model: GPT, layer: int, length: int) -> int:
+    """Scores, and their use: two products of a head's width for every pair of a query and a key that it sees."""
+    attention = model.blocks[layer].attention
+    if attention is None:
+        return 0
+    windows = model.config.attention.windows
+    reach = length * 2 if windows is None else windows.long if attention.is_long else windows.short
+    slots, heads = (length, attention.num_heads) if attention.pairs is None else (2 * length, attention.num_heads // 2)
+    return sum(2 * 2 * heads * attention.head_dim * min(slot + 1, reach + 1) for slot in range(slots))
 
 
 def test_every_parameter_gets_a_finite_gradient_in_bfloat16(component: Component) -> None:

@@ -373,7 +373,10 @@ class Change:
 
 
 def diff(old: Config, new: Config, path: str = "") -> list[Change]:
-    """Every difference, leaf by leaf; tuples as sequences (inserted, removed, replaced), not index by index."""
+    """Every difference, leaf by leaf; tuples as sequences (inserted, removed, replaced), not index by index.
+
+    A replaced element that stays a config of its class is compared field by field: 'stages[2].short_window: 5 -> 2'.
+    """
     if type(old) is not type(new):
         return [Change(path, str(old), str(new))]
     changes: list[Change] = []
@@ -395,9 +398,15 @@ def _sequence_diff(a: tuple[Any, ...], b: tuple[Any, ...], path: str) -> list[Ch
     left, right = [show(v) for v in a], [show(v) for v in b]
     changes: list[Change] = []
     for op, i, j, k, m in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
-        if op != "equal":
+        if op == "replace" and i == k and _same_configs(a[i:j], b[k:m]):
+            changes += [c for n in range(i, j) for c in diff(a[n], b[n], f"{path}[{n}]")]
+        elif op != "equal":
             changes += [Change(path, v, None) for v in left[i:j]] + [Change(path, None, v) for v in right[k:m]]
     return changes
+
+
+def _same_configs(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    return len(a) == len(b) and all(isinstance(x, Config) and type(x) is type(y) for x, y in zip(a, b, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------- overrides
@@ -425,6 +434,19 @@ def apply_override(root: Config, text: str) -> None:
 
 
 def _child(node: Any, name: str, walked: list[str]) -> Any:
+    """The field `name`, or where it is 'name[i]' an element of a tuple."""
+    name, bracket, index = name.partition("[")
+    found = _field(node, name, walked)
+    if not bracket:
+        return found
+    try:
+        return found[int(index.removesuffix("]"))]
+    except (TypeError, ValueError, IndexError):
+        where = ".".join([*walked, name])
+        raise ConfigError(f"{where}[{index}: {where} is {show(found)}; count its elements from 0") from None
+
+
+def _field(node: Any, name: str, walked: list[str]) -> Any:
     where = ".".join(walked) or "the recipe"
     if not isinstance(node, Config):
         raise ConfigError(f"{where} is {show(node)}, which has no field '{name}'")

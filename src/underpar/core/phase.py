@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+
 class WindowSizes(NamedTuple):
     """How many tokens back attention reaches in layers with a short and with a long window."""
 

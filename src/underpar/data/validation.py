@@ -36,8 +36,8 @@ class ValStream:
             return self
         if count >= len(self.tokens):
             raise DataError(
-                f"the validation split has {len(self.tokens) - 1:,} predictable tokens, {count:,} are to be scored; prepare more text, or "
-                "lower evaluate.first_tokens"
+                f"the validation split has {len(self.tokens) - 1:,} predictable tokens, {count:,} are to be scored; "
+                "prepare more text, or lower evaluate.first_tokens"
             )
         starts = self.document_starts[self.document_starts <= count]
         return ValStream(self.tokens[: count + 1], self.byte_counts[: count + 1], starts)

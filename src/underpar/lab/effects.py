@@ -112,8 +112,10 @@ def stated(old: Recipe, new: Recipe, changes: list[Change]) -> list[Change]:
 
 def _at(root: Config, path: str) -> Any:
     node: Any = root
-    for name in path.split("."):
+    for part in path.split("."):
+        name, _, index = part.partition("[")
         node = object.__getattribute__(node, name)
+        node = node[int(index.removesuffix("]"))] if index else node
     return node
 
 

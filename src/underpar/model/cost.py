@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from underpar.core.phase import WindowSizes
 from underpar.core.roles import Role
-from underpar.model.gpt import GPT, GPTConfig
+from underpar.model.gpt import GPT, Block, GPTConfig
 from underpar.model.plan import executions
 from underpar.nn.module import parameter_roles
 
@@ -32,10 +33,12 @@ def on_meta(config: GPTConfig) -> GPT:
         return config.build()
 
 
-def model_cost(config: GPTConfig, seq_len: int, *, looped: bool = True) -> ModelCost:
-    """Cost with rows of `seq_len` tokens: a token attends to (seq_len + 1) / 2 positions on average.
+def model_cost(
+    config: GPTConfig, seq_len: int, *, looped: bool = True, windows: WindowSizes | None = None
+) -> ModelCost:
+    """Cost with rows of `seq_len` tokens: without a window a token attends to (seq_len + 1) / 2 positions on average.
 
-    looped: whether recurrent layers run all their passes.
+    looped: whether recurrent layers run all their passes. windows: of windowed attention; None is the model's own.
     """
     model = on_meta(config)
     roles = parameter_roles(model)
@@ -47,12 +50,27 @@ def model_cost(config: GPTConfig, seq_len: int, *, looped: bool = True) -> Model
     outside = _product_params(model) - sum(in_blocks)  # projections of the input, and an untied head
     tied_head = 0 if Role.HEAD in roles.values() else config.vocab_size * config.model_dim
     matrices = sum(in_blocks[layer] for layer in runs) + outside + tied_head
-    attention = len(runs) * 4.0 * config.model_dim * (seq_len + 1) / 2
+    attention = sum(_attention_flops(model.blocks[layer], config, seq_len, windows) for layer in runs)
     return ModelCost(
         params=model.num_parameters(),
         params_by_role={role: count for role, count in by_role.items() if count},
         forward_flops_per_token=2.0 * matrices + attention,
     )
+
+
+def _attention_flops(block: nn.Module, config: GPTConfig, seq_len: int, windows: WindowSizes | None) -> float:
+    """Per token: scores and their use in one layer."""
+    assert isinstance(block, Block)
+    attention = block.attention
+    if attention is None:
+        return 0.0
+    own = config.attention.windows
+    reach = attention.window(windows or own.sizes()) if own is not None else None
+    per_token = 1 if attention.pairs is None else 2  # slots, each with half as many heads
+    slots = per_token * seq_len
+    seen = slots if reach is None else min(slots, reach + 1)
+    mean = seen - seen * (seen - 1) / 2 / slots  # the first ones of a row see fewer
+    return 4.0 * config.model_dim * mean
 
 
 def _product_params(module: nn.Module) -> int:

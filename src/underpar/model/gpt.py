@@ -167,7 +167,9 @@ class GPT(Module):
     def _store_in(self, dtype: torch.dtype) -> None:
         roles = parameter_roles(self)
         for name, param in self.named_parameters():
-            if roles[name] in (Role.MATRIX, Role.GATE) or (roles[name] is Role.EMBEDDING and param is not self.embedding.weight):
+            if roles[name] in (Role.MATRIX, Role.GATE) or (
+                roles[name] is Role.EMBEDDING and param is not self.embedding.weight
+            ):
                 param.data = param.data.to(dtype)
 
     @property

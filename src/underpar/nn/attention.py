@@ -127,7 +127,7 @@ class SelfAttention(Module):
         q, k = qk_norm_rope(q, k, self._gain(frame.windows, q), *frame.rotation, eps=EPS)
         if self.key_offset is not None:
             k = self.key_offset(k, self.rope.rotated(self.head_dim), frame.ctx)
-        return attention(q, k, v, frame.ctx.cu_seqlens, frame.ctx.max_seqlen, self._window(frame.windows))
+        return attention(q, k, v, frame.ctx.cu_seqlens, frame.ctx.max_seqlen, self.window(frame.windows))
 
     def _paired(self, q: Tensor, k: Tensor, v: Tensor, frame: Frame, pairs: HeadPairs) -> Tensor:
         assert frame.paired is not None
@@ -137,7 +137,7 @@ class SelfAttention(Module):
         q, k = (pairs.spread(interleaved(*both)) for both in zip(even, odd, strict=True))
         longest = 2 * frame.ctx.max_seqlen
         return pairs.merge(
-            attention(q, k, pairs.spread(v), frame.paired.cu_seqlens, longest, self._window(frame.windows))
+            attention(q, k, pairs.spread(v), frame.paired.cu_seqlens, longest, self.window(frame.windows))
         )
 
     def _gain(self, windows: WindowSizes | None, q: Tensor) -> Tensor:
@@ -148,7 +148,8 @@ class SelfAttention(Module):
             return self.q_gain if chosen is None else scale * self.q_gain
         return torch.full((self.num_heads,), scale, device=q.device)
 
-    def _window(self, windows: WindowSizes | None) -> int | None:
+    def window(self, windows: WindowSizes | None) -> int | None:
+        """How many positions a query of this layer sees before its own; None is no bound."""
         if windows is None:
             return None
         return windows.long if self.is_long else windows.short

@@ -104,9 +104,27 @@ class GatedValueTables(ValueTables):
         return _GatedTables(self, vocab_size, num_layers, kv_heads, head_dim)
 
 
+@config
+class SelfGatedValueTables(GatedValueTables):
+    """A `GatedValueTables` whose gate reads half of its dimensions from the stream and half from the table.
+
+    Source: modded-nanogpt, record 70.
+    """
+
+    def check(self) -> None:
+        if self.width % 2:
+            raise ConfigError(f"width = {self.width} must be even: half is read from the stream, half from the table")
+
+    def build(self, vocab_size: int, num_layers: int, model_dim: int, kv_heads: int, head_dim: int) -> "_GatedTables":
+        made = GatedValueTables.build(self, vocab_size, num_layers, model_dim, kv_heads, head_dim)
+        made.reads_values = True
+        return made
+
+
 class _GatedTables(ValueSource):
     tables: Tensor
     gates: Tensor
+    reads_values = False
 
     def __init__(
         self, config: GatedValueTables, vocab_size: int, num_layers: int, kv_heads: int, head_dim: int
@@ -122,10 +140,11 @@ class _GatedTables(ValueSource):
         return tokens
 
     def add(self, v: Tensor, x: Tensor, looked_up: Tensor, row: int) -> Tensor:
-        values = (
-            F.embedding(looked_up + row * self.vocab_size, self.tables).to(v.dtype).unflatten(-1, (-1, self.head_dim))
-        )
+        values = F.embedding(looked_up + row * self.vocab_size, self.tables).to(v.dtype)
         heads = v.shape[2]
         weight = self.gates[row * heads : (row + 1) * heads].to(x.dtype)
-        gate = 2.0 * torch.sigmoid(F.linear(x[..., : self.width].contiguous(), weight))
-        return v + gate.unsqueeze(-1) * values
+        source = x[..., : self.width]
+        if self.reads_values:
+            source = torch.cat((x[..., : self.width // 2], values[..., : self.width // 2]), dim=-1)
+        gate = 2.0 * torch.sigmoid(F.linear(source.contiguous(), weight))
+        return v + gate.unsqueeze(-1) * values.unflatten(-1, (-1, self.head_dim))

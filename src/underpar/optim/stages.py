@@ -85,10 +85,11 @@ class StageTable(Config):
         if (self.extension is None) != (self.extension_steps == 0):
             raise ConfigError("extension and extension_steps belong together: set both or neither")
         for stage in self.rows:
-            if self.windows(stage).long > stage.seq_len:
+            reach = self.windows(stage).long
+            if reach > stage.seq_len:
                 raise ConfigError(
-                    f"long_window = {stage.long_window} blocks of {self.window_block} is {self.windows(stage).long} tokens, over "
-                    f"seq_len = {stage.seq_len}: no document is long enough to fill it"
+                    f"long_window = {stage.long_window} blocks of {self.window_block} is {reach} tokens, over seq_len = "
+                    f"{stage.seq_len}: no document is long enough to fill it"
                 )
         tied = [stage.tied for stage in self.rows]
         if any(later and not before for before, later in pairwise(tied)):

@@ -20,7 +20,6 @@ from underpar.optim.schedules import Schedule
 from underpar.optim.stages import StageTable
 from underpar.train.training import Training
 
-
 VOCAB_MULTIPLE = 128
 """Models may round the vocabulary up to a multiple of this, which matrix products are fast at; the rest is never a target."""
 
@@ -98,11 +97,13 @@ class Recipe(Config):
         rope, grown = self.model.attention.rope, stages.long_windows()
         if isinstance(rope, WindowRope) and rope.windows != grown:
             raise ConfigError(
-                f"model.attention.rope stretches for long windows of {rope.windows} tokens, schedule.stages goes through {grown}; "
-                "write the same into both"
+                f"model.attention.rope stretches for long windows of {rope.windows} tokens, schedule.stages goes through "
+                f"{grown}; write the same into both"
             )
         if self.model.attention.windows is None and any(s.short_window != s.long_window for s in stages.rows):
-            raise ConfigError("schedule.stages has windows, but model.attention.windows is None: nothing would obey them")
+            raise ConfigError(
+                "schedule.stages has windows, but model.attention.windows is None: nothing would obey them"
+            )
 
 
 registry: Registry[Recipe] = Registry(Recipe)

@@ -70,9 +70,8 @@ def speedrun_small(r: Recipe) -> None:
 def speedrun_mini(r: Recipe) -> None:
     """One Hopper GPU, your own text in GPT-2 tokens: each step is one of a record's eight shares, and there are twice as many.
 
-    Batches shrink to an eighth, with them the gradient noise grows, and nothing else changes: learning rates, windows and shares
-    of the stages are the recipe's. Momentum's warm-up and cool-down are counted in steps and double with them. Text may be gone
-    through four times.
+    Batches shrink to an eighth; learning rates, windows and shares of the stages are the recipe's. Momentum's warm-up and
+    cool-down are counted in steps and double with them. Text may be gone through four times.
     """
     scale_batches(r, 8)
     scale_stages(r, 2.0)
@@ -86,7 +85,7 @@ def speedrun_toy(r: Recipe) -> None:
 
     Every component, every stage and every schedule of a record is there; nothing can be said of its speed.
     """
-    shorter, fewer_steps = 32, 25
+    shorter, fewer_steps = 32, 40
     r.data.bundled, r.data.tokenizer = True, SentencePiece(vocab_size=1024)
     model = r.model
     model.vocab_size, model.model_dim = 1024, 96

@@ -41,8 +41,8 @@ ADAM_LR, ADAM_DECAY = 0.008, 0.005
 def record67(r: Recipe) -> None:
     """Record 67 of the short track: 11 layers of width 768 in three stages, 412.9 M tokens, to a loss of 3.28 on FineWeb.
 
-    Published: 92.98 s on 8xH100, mean of three; loss 3.2784. Exactly 539,100,296 parameters, of which 386 M are tables of values
-    and bigrams. Heads are stored in another order of dimensions than there, which the initial draw cannot tell.
+    Published: 92.98 s on 8xH100, mean of three; loss 3.2784. Exactly 539,100,296 parameters, of which 386 M are tables of
+    values and bigrams. Heads have their dimensions in another order than there, which the initial draw cannot tell.
     Source: modded-nanogpt PR #207, with the gradient scale of the commit after it.
     """
     r.budget.train_seconds = r.budget.eval_seconds = r.budget.artifact_bytes = None
