@@ -89,13 +89,20 @@ LATE_STACK = {
     "topology": UNet(recurrence=LOOP, lanes=Lanes(first=3)),
 }
 
-FIRST = TheseLayers(layers=(0,))
-WINDOWS = Windows(short=5, long=11, long_layers=FIRST)
 GROWN = WindowRope(windows=(4, 8, 11))
 
 
+def first() -> TheseLayers:
+    """Fresh each time: a config may stand in one place only."""
+    return TheseLayers(layers=(0,))
+
+
+def windows() -> Windows:
+    return Windows(short=5, long=11, long_layers=first())
+
+
 def paired(pairs: HeadPairs) -> Attention:
-    return Attention(num_heads=4, num_kv_heads=4, windows=WINDOWS, pairs=pairs)
+    return Attention(num_heads=4, num_kv_heads=4, windows=windows(), pairs=pairs)
 
 
 def offset(key_offset: KeyOffset) -> Attention:
@@ -110,7 +117,7 @@ RECORD67 = {
     "attention": Attention(
         layers=TheseLayers(layers=(0, 1, 3)), num_heads=4, num_kv_heads=4, qk_gain_init=None, zero_out=False, rope=GROWN,
         weight_gains=ScalarWeightGains(), windows=Windows(short=5, long=11, long_layers=TheseLayers(layers=(3,))),
-        pairs=RecordedPairs(layers=FIRST), key_offset=CrossingKeyOffset(layers=TheseLayers(layers=(3,))), gate=SparseGate(),
+        pairs=RecordedPairs(layers=first()), key_offset=CrossingKeyOffset(layers=TheseLayers(layers=(3,))), gate=SparseGate(),
     ),
     "branch_scale": NoScale(),
     "residual": InjectedMix(),
@@ -186,27 +193,27 @@ COMPONENTS = [
     Component("packed-vector-smear", {"smear": VectorSmear()}, packed),
     Component("packed-bigram-hash", {"bigram": BigramHash(buckets=50, dim=8)}, packed),
     Component("packed-late-stack", LATE_STACK, packed),
-    Component("windows", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=WINDOWS)}),
-    Component("packed-windows", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=WINDOWS)}, packed),
-    Component("window-rope", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=WINDOWS, rope=GROWN)}),
+    Component("windows", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=windows())}),
+    Component("packed-windows", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=windows())}, packed),
+    Component("window-rope", {"attention": Attention(num_heads=4, num_kv_heads=2, windows=windows(), rope=GROWN)}),
     Component("endpoint-rope", {"attention": Attention(num_heads=4, num_kv_heads=2, rope=EndpointRope())}),
     Component("no-query-gain", {"attention": Attention(num_heads=4, num_kv_heads=2, qk_gain_init=None)}),
-    Component("recorded-pairs", {"attention": paired(RecordedPairs(layers=FIRST))}),
-    Component("adjacent-pairs", {"attention": paired(AdjacentPairs(layers=FIRST))}),
-    Component("packed-recorded-pairs", {"attention": paired(RecordedPairs(layers=FIRST))}, packed),
-    Component("packed-adjacent-pairs", {"attention": paired(AdjacentPairs(layers=FIRST))}, packed),
-    Component("packed-key-offset", {"attention": offset(IsolatedKeyOffset(layers=FIRST))}, packed),
+    Component("recorded-pairs", {"attention": paired(RecordedPairs(layers=first()))}),
+    Component("adjacent-pairs", {"attention": paired(AdjacentPairs(layers=first()))}),
+    Component("packed-recorded-pairs", {"attention": paired(RecordedPairs(layers=first()))}, packed),
+    Component("packed-adjacent-pairs", {"attention": paired(AdjacentPairs(layers=first()))}, packed),
+    Component("packed-key-offset", {"attention": offset(IsolatedKeyOffset(layers=first()))}, packed),
     Component(
         "packed-crossing-key-offset",
-        {"attention": offset(CrossingKeyOffset(layers=FIRST))},
+        {"attention": offset(CrossingKeyOffset(layers=first()))},
         packed,
         crosses="last token",
     ),
-    Component("attention-free-layer", {"attention": Attention(num_heads=4, num_kv_heads=2, layers=FIRST)}),
+    Component("attention-free-layer", {"attention": Attention(num_heads=4, num_kv_heads=2, layers=first())}),
     Component("weight-gains", {"attention": Attention(num_heads=4, num_kv_heads=2, weight_gains=ScalarWeightGains())}),
     Component("no-branch-scale", {"branch_scale": NoScale()}),
-    Component("gated-value-tables", {"value_embedding": GatedValueTables(layers=FIRST, init_std=0.1)}),
-    Component("value-tables-read-values", {"value_embedding": SelfGatedValueTables(layers=FIRST, init_std=0.1)}),
+    Component("gated-value-tables", {"value_embedding": GatedValueTables(layers=first(), init_std=0.1)}),
+    Component("value-tables-read-values", {"value_embedding": SelfGatedValueTables(layers=first(), init_std=0.1)}),
     Component("bigram-table", {"bigram": BigramTable(buckets=50), "residual": InjectedMix()}),
     Component(
         "packed-bigram-table",

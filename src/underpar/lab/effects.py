@@ -141,16 +141,22 @@ class _Judge:
 
     def __init__(self, config: Recipe, against: Recipe, trainer: Trainer) -> None:
         self.config, self.against, self.trainer = config, against, trainer
-        tokens = config.data.loader.batch_tokens
-        self.visited = [Progress(i, i * tokens, seconds) for i, seconds in enumerate(trainer.visited_seconds)]
         self.budget = config.budget.for_steps()
-        self.consumed = [config.schedule.at(progress, self.budget) for progress in self.visited]
+        self.visited: list[Progress] = []
+        self.consumed: list[Settings] = []
+        tokens = 0
+        for step, seconds in enumerate(trainer.visited_seconds):
+            self.visited.append(Progress(step, tokens, seconds))
+            self.consumed.append(config.schedule.at(self.visited[-1], self.budget))
+            tokens += trainer.loader.batch_tokens(self.consumed[-1].shape)
 
     def of(self, path: str) -> Verdict | None:
         """None where only reads can tell."""
         if not self.visited:
             return None
         room, _, rest = path.partition(".")
+        if self.config.schedule.stages is not None and path in _SHADOWED:
+            return _SHADOWED[path]
         if room == "schedule" and rest:
             return self._replayed(rest)
         if room == "averaging" and self.config.averaging is not None and not self._average_differs():
@@ -187,22 +193,36 @@ class _Judge:
         if part == "momentum":
             return any(name.endswith(".momentum") for name in self.trainer.trace.changes)
         if part == "decay_scale":
-            optim = self.config.optim
-            chosen = (getattr(optim, role) for role in field_types(type(optim)))
-            return any(getattr(node, "weight_decay", 0.0) for node in chosen)
-        return part == "lr_scale" or part in self.trainer.obeyed
+            return any(node.weight_decay for node in self.config.optim.chosen().values())
+        if part == "tied":
+            return self.trainer.optimisers.tie is not None
+        return part in ("lr_scale", "shape", "target_weights") or part in self.trainer.obeyed
 
+
+UNHEARD = "no step of training heard it"
+_BY_STAGE = "every step was cut as schedule.stages says: set it in schedule.stages.stages[i]"
+_SCORING_ONLY = f"{UNHEARD}: windows came from schedule.stages.stages[i]; what is set here holds in scoring"
+_SHADOWED: dict[str, "Verdict"] = {
+    "data.loader.batch_tokens": (False, _BY_STAGE),
+    "data.loader.seq_len": (False, _BY_STAGE),
+    "model.attention.windows.short": (None, _SCORING_ONLY),
+    "model.attention.windows.long": (None, _SCORING_ONLY),
+}
+"""Settings whose place a table of stages takes."""
 
 _DEAF = {
     "momentum": "no optimiser of this run has momentum",
     "decay_scale": "every weight decay of this run is 0",
+    "tied": "no embedding was tied to a head",
+    "windows": "no layer of the model has a window",
     "looped": "no layer of the model recurs",
     "quantised": "nothing quantises while training: fake_quantise is None",
 }
 
 
 def _differing(a: Settings, b: Settings) -> set[str]:
-    parts = {name for name in ("lr_scale", "momentum", "decay_scale") if getattr(a, name) != getattr(b, name)}
+    names = ("lr_scale", "momentum", "decay_scale", "tied", "shape", "target_weights")
+    parts = {name for name in names if getattr(a, name) != getattr(b, name)}
     return parts | {name for name in a.phase._fields if getattr(a.phase, name) != getattr(b.phase, name)}
 
 
@@ -236,7 +256,8 @@ def reads_of(config: Recipe, folder: RunFolder | None, stage: str) -> Iterator[N
 
 def _after(effect: Effect, stage: str, reads: set[str], stages: list[str]) -> Effect:
     if effect.matters is None and effect.path in reads:
-        return replace(effect, matters=True, why=f"read by the stage '{stage}'")
+        so_far = f"{effect.why}; " if effect.why.startswith(UNHEARD) else ""
+        return replace(effect, matters=True, why=f"{so_far}read by the stage '{stage}'")
     if effect.matters is None and stages == list(STAGES):
         return replace(effect, matters=False, why="nothing read it")
     return effect
@@ -244,12 +265,21 @@ def _after(effect: Effect, stage: str, reads: set[str], stages: list[str]) -> Ef
 
 def silent(folder: RunFolder) -> list[Effect]:
     """The settings that were observed to change nothing."""
+    return [effect for effect in _effects(folder) if effect.matters is False]
+
+
+def unheard(folder: RunFolder) -> list[Effect]:
+    """The settings that training was seen to pass over, whatever scoring makes of them."""
+    return [effect for effect in _effects(folder) if effect.why.startswith(UNHEARD)]
+
+
+def _effects(folder: RunFolder) -> list[Effect]:
     if not folder.effects.exists():
         return []
-    entries = read_json(folder.effects, "underpar train")["settings"]
-    return [Effect(**entry) for entry in entries if entry["matters"] is False]
+    return [Effect(**entry) for entry in read_json(folder.effects, "underpar train")["settings"]]
 
 
 def describe(effect: Effect) -> str:
     """One line for a person."""
-    return f"no effect: {Change(effect.path, effect.old, effect.new)} ({effect.why})"
+    what = "no effect" if effect.matters is False else "no effect on training"
+    return f"{what}: {Change(effect.path, effect.old, effect.new)} ({effect.why})"

@@ -31,7 +31,7 @@ from underpar.lab.adaptive import chosen_adaptation, score_adapted
 from underpar.lab.adopt import adopt
 from underpar.lab.build import build_model, build_trainer, scorer
 from underpar.lab.calibrate import calibrate
-from underpar.lab.effects import Watch, describe, reads_of, silent
+from underpar.lab.effects import Watch, describe, reads_of, silent, unheard
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.lab.logs import PublishedLog, append_memory, append_score, append_sizes
@@ -96,7 +96,7 @@ def train(
         write_json(folder.train, result.to_json())
         if result.stop_reason != "interrupted":
             watch.write(folder, trainer)
-            for effect in silent(folder):
+            for effect in silent(folder) + unheard(folder):
                 say(f"warning: {describe(effect)}")
         if result.peak_memory_bytes is not None:
             append_memory(folder.log, result.peak_memory_bytes, torch.cuda.max_memory_reserved())

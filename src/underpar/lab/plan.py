@@ -14,7 +14,7 @@ from underpar.lab.ceiling import matmul_flops_per_second
 from underpar.model.cost import model_cost, on_meta
 from underpar.model.plan import executions
 from underpar.nn.module import parameter_roles
-from underpar.optim.schedules import Progress
+from underpar.optim.schedules import Progress, Settings
 from underpar.recipes import Recipe
 from underpar.referee.counted_code import ENTRIES
 
@@ -59,9 +59,10 @@ class Plan:
 
 
 class Duration(NamedTuple):
-    """How long training lasts: optimiser steps, seconds, model FLOPs."""
+    """How long training lasts: optimiser steps, tokens, seconds, model FLOPs."""
 
     steps: int
+    tokens: int
     seconds: float
     flops: float
 
@@ -78,7 +79,6 @@ def make_plan(config: Recipe, world: World) -> Plan:
     kind = "cpu" if world.device == "cpu" else "cuda"
     rate = matmul_flops_per_second(world.device, config.train.dtype(world)) * TRAIN_UTILISATION[kind] * world.size
     duration = _duration(config, rate)
-    tokens = duration.steps * loader.batch_tokens
     budget = config.budget
     exceeded = []
     if budget.artifact_bytes is not None and container + code > budget.artifact_bytes:
@@ -101,7 +101,7 @@ def make_plan(config: Recipe, world: World) -> Plan:
         code_bytes=code,
         train_memory_bytes=memory,
         train_steps=duration.steps,
-        train_tokens=tokens,
+        train_tokens=duration.tokens,
         train_seconds=duration.seconds,
         train_flops=duration.flops,
         device="CPU" if kind == "cpu" else torch.cuda.get_device_name(),
@@ -109,39 +109,58 @@ def make_plan(config: Recipe, world: World) -> Plan:
     )
 
 
+class _StepCost(NamedTuple):
+    tokens: int
+    flops: float
+
+
 def _duration(config: Recipe, flops_per_second: float) -> Duration:
     """Run the schedule through in two hundred strides, each at the speed of its phase, to the first training limit."""
-    budget, batch = config.budget.for_steps(), config.data.loader.batch_tokens
-    per_token = {looped: _train_flops_per_token(config, looped) for looped in (False, True)}
-    seconds_of = {looped: batch * flops / flops_per_second for looped, flops in per_token.items()}
-    longest = _steps_within(budget, batch, min(seconds_of.values()))
-    stride = max(1, longest // 200)
-    steps, seconds, flops = 0, 0.0, 0.0
+    budget, costs = config.budget.for_steps(), _StepCosts(config)
+    fastest = min(costs.of(settings).flops for settings in config.schedule.kinds(budget)) / flops_per_second
+    smallest = min(costs.of(settings).tokens for settings in config.schedule.kinds(budget))
+    stride = max(1, _steps_within(budget, smallest, fastest) // 200)
+    steps, tokens, seconds, flops = 0, 0, 0.0, 0.0
     while True:
-        looped = config.schedule.at(Progress(steps, steps * batch, seconds), budget).phase.looped
-        left = _steps_within(budget, batch, seconds_of[looped], steps, seconds)
-        count = min(stride, left)
+        step = costs.of(config.schedule.at(Progress(steps, tokens, seconds), budget))
+        step_seconds = step.flops / flops_per_second
+        count = min(stride, _steps_within(budget, step.tokens, step_seconds, steps, tokens, seconds))
         if count <= 0:
-            return Duration(max(1, steps), seconds or seconds_of[looped], flops or batch * per_token[looped])
+            return Duration(max(1, steps), tokens or step.tokens, seconds or step_seconds, flops or step.flops)
         steps += count
-        seconds += count * seconds_of[looped]
-        flops += count * batch * per_token[looped]
+        tokens += count * step.tokens
+        seconds += count * step_seconds
+        flops += count * step.flops
 
 
-def _steps_within(budget: Budget, batch: int, step_seconds: float, steps: int = 0, seconds: float = 0.0) -> int:
-    """Further steps of that length before the first training limit."""
+class _StepCosts:
+    """What steps of each kind cost."""
+
+    def __init__(self, config: Recipe) -> None:
+        self.config = config
+        self.known: dict[object, _StepCost] = {}
+
+    def of(self, settings: Settings) -> _StepCost:
+        key = (settings.phase.looped, settings.phase.windows, settings.shape)
+        if key not in self.known:
+            loader, phase = self.config.data.loader.shaped(settings.shape), settings.phase
+            cost = model_cost(self.config.model, loader.seq_len, looped=phase.looped, windows=phase.windows)
+            self.known[key] = _StepCost(loader.batch_tokens, loader.batch_tokens * cost.train_flops_per_token)
+        return self.known[key]
+
+
+def _steps_within(
+    budget: Budget, batch: int, step_seconds: float, steps: int = 0, tokens: int = 0, seconds: float = 0.0
+) -> int:
+    """Further steps of that size and length before the first training limit."""
     limits = []
     if budget.train_steps is not None:
         limits.append(float(budget.train_steps - steps))
     if budget.train_tokens is not None:
-        limits.append(budget.train_tokens / batch - steps)
+        limits.append((budget.train_tokens - tokens) / batch)
     if budget.train_seconds is not None:
         limits.append((budget.train_seconds - seconds) / step_seconds)
     return int(min(limits))
-
-
-def _train_flops_per_token(config: Recipe, looped: bool) -> float:
-    return model_cost(config.model, config.data.loader.seq_len, looped=looped).train_flops_per_token
 
 
 def _memory(config: Recipe, params: int, world: World) -> int:
@@ -151,7 +170,9 @@ def _memory(config: Recipe, params: int, world: World) -> int:
     copies, q, k, v, the attention output, the stream after attention, and two hidden-width tensors; then logits and their
     gradient.
     """
-    model, width, loader = config.model, config.model.model_dim, config.data.loader
+    model, width, budget = config.model, config.model.model_dim, config.budget
+    shapes = [settings.shape for settings in config.schedule.kinds(budget)]
+    loader = max((config.data.loader.shaped(shape) for shape in shapes), key=lambda shaped: shaped.batch_tokens)
     kv = width * model.attention.num_kv_heads // model.attention.num_heads
     per_block = 6 * width + (width + 2 * kv) + 2 * model.mlp.hidden_dim(width)
     item = 4 if world.device == "cpu" else 2

@@ -102,7 +102,8 @@ def speedrun_toy(r: Recipe) -> None:
         r.schedule.stages.window_block //= shorter
         for stage in r.schedule.stages.rows:
             stage.seq_len //= shorter
-    r.data.loader.seq_len //= shorter
+    else:
+        r.data.loader.seq_len //= shorter
     scale_stages(r, 1 / fewer_steps)
     r.train.warmup_steps, r.train.validate_every_steps = 1, 0
     r.evaluate.window.context = r.evaluate.batch_tokens = 1024
@@ -110,10 +111,12 @@ def speedrun_toy(r: Recipe) -> None:
 
 def scale_batches(r: Recipe, divisor: int) -> None:
     """Divide the tokens of every step, and of the spans that it is made of once they would be too short to share."""
-    r.data.loader.batch_tokens //= divisor
     if divisor >= r.data.loader.spans:
         r.data.loader.spans = max(1, r.data.loader.spans // divisor)
-    for stage in () if r.schedule.stages is None else r.schedule.stages.rows:
+    if r.schedule.stages is None:
+        r.data.loader.batch_tokens //= divisor
+        return
+    for stage in r.schedule.stages.rows:
         stage.batch_tokens //= divisor
 
 
