@@ -21,7 +21,7 @@ from underpar.nn.layers import AllLayers, LastLayers, TheseLayers
 from underpar.nn.lookback import BigramHash, BigramProductHash, BigramTable, CrossingSmearGate, SmearGate, VectorSmear
 from underpar.nn.loss import EagerLoss
 from underpar.nn.mlp import MLP, LeakyReluSquared, ReluSquared
-from underpar.nn.norm import InverseRootDepth
+from underpar.nn.norm import InverseRootDepth, VectorGain
 from underpar.nn.pairs import AdjacentPairs, HeadPairs, RecordedPairs
 from underpar.nn.recurrence import FrozenMix, LearnedMix
 from underpar.nn.residual import GatedSkips, InjectedMix, InputGatedSkips, InputMix, StreamOnly
@@ -228,6 +228,9 @@ COMPONENTS = [
     ),
     Component("split-head", {"head": SplitHead()}),
     Component("capped-head", {"head": CappedHead(cap=RationalCap())}),
+    Component("biases", {"attention": Attention(num_heads=4, num_kv_heads=2, bias=True), "mlp": MLP(bias=True)}),
+    Component("head-bias", {"head": CappedHead(bias=True)}),
+    Component("norm-gains", {"norm_gain": VectorGain()}),
     Component("scaled-uniform-init", {"init": ScaledUniformInit()}),
     Component("scaled-normal-init", {"init": ScaledNormalInit()}),
     Component(

@@ -93,7 +93,8 @@ def test_blocks_start_as_nothing(component: Component, monkeypatch: pytest.Monke
         whole = model.hidden(tokens, component.context(tokens))
         for branch in ("attend", "feed"):
             monkeypatch.setattr(Block, branch, lambda _self, x, *_: torch.zeros_like(x))
-        assert torch.equal(model.hidden(tokens, component.context(tokens)), whole)
+        same = torch.equal(model.hidden(tokens, component.context(tokens)), whole)
+    assert same == component.starts_as_nothing
 
 
 def test_both_phases_of_recurrence_run_and_differ_where_layers_recur(component: Component) -> None:

@@ -205,8 +205,8 @@ def test_fake_quantisation_begins_below_its_rate() -> None:
 )
 def test_every_phase_of_a_run_is_foreseen(recurrence: Switch, fake_quantise: Switch, phases: set[Phase]) -> None:
     schedule = Schedule(recurrence=recurrence, fake_quantise=fake_quantise, learning_rate=WarmdownSteps(steps=300))
-    foreseen = [settings.phase for settings in schedule.kinds(Budget(train_steps=1_000))]
+    foreseen = [settings.phase[:2] for settings in schedule.kinds(Budget(train_steps=1_000))]
     assert set(foreseen) == phases
     assert len(foreseen) == len(phases)
-    met = {schedule.at(at_step(step), Budget(train_steps=1_000)).phase for step in range(1_000)}
+    met = {schedule.at(at_step(step), Budget(train_steps=1_000)).phase[:2] for step in range(1_000)}
     assert met <= set(foreseen)

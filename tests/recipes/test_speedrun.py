@@ -173,6 +173,39 @@ def test_neighbours_differ_in_one_thing() -> None:
     ]
 
 
+def test_what_was_merged_is_the_floor_the_documents_and_fewer_steps() -> None:
+    assert changes("speedrun/record71", "speedrun/record72") == [
+        "budget.train_steps: 1547 -> 1530",
+        "schedule.learning_rate.floor: 0.1 -> 0.15",
+        "schedule.stages.stages[0].seq_len: 2048 -> 896",
+    ]
+    table = config("speedrun/record72").schedule.stages
+    assert table is not None
+    assert table.boundaries(1490) == [0, 497, 993, 1490]
+
+
+def test_track_3_has_the_plain_model() -> None:
+    """Weights, biases and gains of 12 layers, two tables, a bias of the head and the two outer norms."""
+    layer = 4 * (768**2 + 768) + 2 * 3072 * 768 + 3072 + 768 + 2 * 768
+    model = on_meta(config("speedrun/track3-muon").model)
+    assert model.num_parameters() == 12 * layer + 2 * 50_304 * 768 + 50_304 + 2 * 768
+
+
+def test_track_3_changes_only_the_optimiser() -> None:
+    """Its rule: data, batch and architecture stay."""
+    rooms = {line.split(".")[0].split(":")[0] for line in changes("speedrun/track3-muon", "speedrun/track3-adam")}
+    assert rooms == {"budget", "optim", "schedule"}
+
+
+def test_track_3_cools_down_over_the_last_70_percent() -> None:
+    recipe = config("speedrun/track3-muon")
+    found = [at(recipe, step).lr_scale for step in (0, 975, 2275, 3249)]
+    assert found == pytest.approx([1.0, 1.0, 0.3 / 0.7, 1 / 3250 / 0.7])
+    assert {at(recipe, step).momentum for step in (0, 10, 3249)} == {0.95}
+    adam = config("speedrun/track3-adam")
+    assert [at(adam, step).lr_scale for step in (0, 124, 249, 300)] == pytest.approx([1 / 250, 0.5, 1.0, 1.0])
+
+
 # ------------------------------------------------------------------------------------------------- bad tables
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from underpar.core.config import Change, Config, default_of, diff, field_types, show
+from underpar.core.config import Change, Config, default_of, diff, show
 from underpar.core.ledger import ReadLedger
 from underpar.core.recipe import Resolved
 from underpar.core.world import World

@@ -36,7 +36,7 @@ from underpar.nn.init import MatrixInit, UniformInit
 from underpar.nn.lookback import Bigram, Smear
 from underpar.nn.mlp import MLP
 from underpar.nn.module import Module, parameter_roles
-from underpar.nn.norm import NormScale, UnitScale, rms_norm
+from underpar.nn.norm import NoGain, NormGain, NormScale, UnitScale, rms_norm
 from underpar.nn.recurrence import RecurrenceMix
 from underpar.nn.residual import AddedSkips, BackoutGain, InputMix, LaneMix, ResidualMix, Skips
 from underpar.nn.stream import Stream
@@ -59,6 +59,7 @@ class GPTConfig(Config):
     mlp: MLP = field(default_factory=MLP)
     branch_scale: BranchScale = field(default_factory=VectorScale)
     norm_scale: NormScale = field(default_factory=UnitScale)
+    norm_gain: NormGain = field(default_factory=NoGain)
     residual: ResidualMix = field(default_factory=InputMix)
     topology: Topology = field(default_factory=UNet)
     skips: Skips = field(default_factory=AddedSkips)
@@ -96,6 +97,8 @@ class Block(Module):
         self.residual = config.residual.build(config.model_dim)
         self.attention = config.attention.build(config.model_dim, layer, config.num_layers)
         self.mlp = config.mlp.build(config.model_dim)
+        self.attn_gain = None if self.attention is None else config.norm_gain.build(config.model_dim)
+        self.mlp_gain = config.norm_gain.build(config.model_dim)
         self.attn_scale: Tensor | None
         self.mlp_scale: Tensor | None
         for name in ("attn_scale", "mlp_scale"):
@@ -112,10 +115,13 @@ class Block(Module):
     def attend(self, normed: Tensor, frame: Frame, add_values: AddValues | None, visit: Visit) -> Tensor:
         """What attention puts out, before its scale."""
         assert self.attention is not None
+        assert self.attn_gain is not None
+        normed = self.attn_gain(normed)
         return visit("attention", normed, self.attention(normed, frame, add_values, visit))
 
     def feed(self, normed: Tensor, frame: Frame, visit: Visit) -> Tensor:
         """What the MLP puts out, before its scale."""
+        normed = self.mlp_gain(normed)
         return visit("mlp", normed, self.mlp(normed, frame.operand, visit))
 
     def forward(
@@ -152,6 +158,7 @@ class GPT(Module):
             if values
             else None
         )
+        self.input_gain, self.output_gain = config.norm_gain.build(width), config.norm_gain.build(width)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
         rows = max(map(skip_rows, self.plans.values()))
         self.skips = config.skips.build(rows, width) if rows else None
@@ -180,7 +187,7 @@ class GPT(Module):
     def hidden(self, tokens: Tensor, ctx: Context, phase: Phase = EVALUATION, visitor: Visitor | None = None) -> Tensor:
         """Final normalised hidden states. tokens: (B, T) int64. Returns (B, T, model_dim) in `compute_dtype`."""
         frame = self._frame(tokens, ctx, phase)
-        return self._walk(self.plans[phase.looped], frame, visitor).normed()[1]
+        return self.output_gain(self._walk(self.plans[phase.looped], frame, visitor).normed()[1])
 
     def forward(
         self,
@@ -215,7 +222,7 @@ class GPT(Module):
         smears_after_norm = self.config.smear is not None and self.config.smear.after_norm
         if self.smear is not None and not smears_after_norm:
             e = self.smear(e, ctx)
-        x0 = rms_norm(e)
+        x0 = self.input_gain(rms_norm(e))
         if self.smear is not None and smears_after_norm:
             x0 = self.smear(x0, ctx)
         windows = self._windows(phase)
@@ -301,7 +308,8 @@ class GPT(Module):
         """The adapters that this model can have; pass `layout.visitor(rows)` as `visitor`."""
         block = self.blocks[0]
         assert isinstance(block, Block)
-        width, hidden, kv_dim = self.config.model_dim, block.mlp.up.weight.shape[0], block.attention.k.weight.shape[0]
+        width, hidden = self.config.model_dim, block.mlp.up.weight.shape[0]
+        kv_dim = self.config.attention.num_kv_heads * self.config.attention.head_dim(width)
         whole = (width, width)
         sizes = {
             "q": whole, "k": (width, kv_dim), "v": (width, kv_dim), "out": whole, "attention": whole, "mlp": whole,

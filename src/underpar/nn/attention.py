@@ -39,6 +39,8 @@ class Attention(Config):
     """Where the learned gain of each query head starts; None leaves queries without one."""
     zero_out: bool = True
     """Whether the output projection starts at zero, so that attention adds nothing at first."""
+    bias: bool = False
+    """Whether the four projections add a learned vector, zero at the start."""
     weight_gains: WeightGains = field(default_factory=NoWeightGains)
     """Learned scalars on the projections."""
     windows: Windows | None = None
@@ -94,10 +96,10 @@ class SelfAttention(Module):
         self.key_offset = config.key_offset if here(config.key_offset) and self.pairs is None else None
         self.is_long = config.windows is not None and config.windows.long_layers.contains(layer, num_layers)
         kv_dim = config.num_kv_heads * self.head_dim
-        self.q = Linear(model_dim, model_dim, label="attention")
-        self.k = Linear(model_dim, kv_dim, label="attention")
-        self.v = Linear(model_dim, kv_dim, label="attention")
-        self.out = Linear(model_dim, model_dim, zero_init=config.zero_out, label="attention")
+        self.q = Linear(model_dim, model_dim, label="attention", bias=config.bias)
+        self.k = Linear(model_dim, kv_dim, label="attention", bias=config.bias)
+        self.v = Linear(model_dim, kv_dim, label="attention", bias=config.bias)
+        self.out = Linear(model_dim, model_dim, zero_init=config.zero_out, label="attention", bias=config.bias)
         self.weight_gains = config.weight_gains.build()
         self.gate: HeadGate | None = config.gate.build(model_dim, config.num_heads) if config.gate else None
         self.num_heads = config.num_heads

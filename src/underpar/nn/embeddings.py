@@ -139,9 +139,11 @@ class CappedHead(Head):
     """An output projection of its own under any cap, zero at the start."""
 
     cap: LogitCap = field(default_factory=RationalCap)
+    bias: bool = False
+    """Whether it adds a learned vector, zero at the start."""
 
     def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
-        return _CappedOutput(self.cap, Linear(model_dim, vocab_size, zero_init=True, role=Role.HEAD))
+        return _CappedOutput(self.cap, Linear(model_dim, vocab_size, zero_init=True, role=Role.HEAD, bias=self.bias))
 
 
 @config

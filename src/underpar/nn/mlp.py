@@ -53,6 +53,8 @@ class MLP(Config):
 
     ratio: Annotated[float, Range(above=0, at_most=1_000)] = 2.0
     activation: Activation = field(default_factory=ReluSquared)
+    bias: bool = False
+    """Whether both layers add a learned vector, zero at the start."""
 
     def hidden_dim(self, model_dim: int) -> int:
         """Raises ConfigError when nothing is left of it."""
@@ -71,12 +73,13 @@ class FeedForward(Module):
     def __init__(self, config: MLP, model_dim: int) -> None:
         super().__init__()
         self.activation = config.activation
-        self.up = Linear(model_dim, config.hidden_dim(model_dim), label="mlp_up")
-        self.down = Linear(config.hidden_dim(model_dim), model_dim, zero_init=True, label="mlp_down")
+        hidden = config.hidden_dim(model_dim)
+        self.up = Linear(model_dim, hidden, label="mlp_up", bias=config.bias)
+        self.down = Linear(hidden, model_dim, zero_init=True, label="mlp_down", bias=config.bias)
 
     def forward(self, x: Tensor, operand: Operand = cast, visit: Visit = NO_VISIT) -> Tensor:
         slope = self.activation.squared_slope
-        if slope is not None and not visit.needs_hidden:
+        if slope is not None and not visit.needs_hidden and self.up.bias is None:
             return mlp_act(x, operand(self.up.weight, x), operand(self.down.weight, x), slope)
         hidden = self.activation(visit("up", x, self.up(x, operand)))
         return visit("down", hidden, self.down(hidden, operand))

@@ -10,6 +10,8 @@ from underpar.core.config import Config, PositiveInt, Range, config
 
 FIXED_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
+CONVERGING_COEFFICIENTS = (2.0, -1.5, 0.5)
+
 POLAR_EXPRESS_COEFFICIENTS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
@@ -40,6 +42,16 @@ class NewtonSchulz(Orthogonaliser):
 
     def __call__(self, batch: Tensor) -> Tensor:
         return newton_schulz(batch.to(_working_dtype(batch)), (FIXED_COEFFICIENTS,) * self.steps)
+
+
+@config
+class ConvergedNewtonSchulz(Orthogonaliser):
+    """The same iteration with (2, -1.5, 0.5), which converges to singular values of 1. Source: modded-nanogpt, track 3."""
+
+    steps: PositiveInt = 12
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        return newton_schulz(batch.to(_working_dtype(batch)), (CONVERGING_COEFFICIENTS,) * self.steps)
 
 
 @config

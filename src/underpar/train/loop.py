@@ -347,6 +347,6 @@ def _finite(value: float) -> float | None:
 
 def _obeyed(model: GPT) -> tuple[str, ...]:
     """The parts of a phase that make a difference to this model."""
-    other = {"looped": (False, True), "quantised": (False, True), "windows": (None, WindowSizes(1, 2))}
-    distinct = model.distinct_phases(Phase(*values) for values in product(*other.values()))
-    return tuple(name for name in other if len({getattr(phase, name) for phase in distinct}) > 1)
+    both = (False, True)
+    distinct = model.distinct_phases(Phase(*v) for v in product(both, both, (None, WindowSizes(1, 2))))
+    return tuple(name for name in Phase._fields if len({getattr(phase, name) for phase in distinct}) > 1)
