@@ -13,7 +13,7 @@ from underpar.model.plan import Lanes, Recurrence, SkipAndBackout, Straight, UNe
 from underpar.nn.attention import Attention
 from underpar.nn.branch_scale import NoScale
 from underpar.nn.caps import RationalCap
-from underpar.nn.embeddings import CappedHead, Embedding, SplitHead, TiedHead, UntiedHead
+from underpar.nn.embeddings import CappedHead, Embedding, Fp8SplitHead, SplitHead, TiedHead, UntiedHead
 from underpar.nn.gates import DenseGate, DoubledGate, OutputGate, QueryGate, SparseGate
 from underpar.nn.init import OrthogonalInit, ScaledNormalInit, ScaledUniformInit
 from underpar.nn.key_offset import CrossingKeyOffset, IsolatedKeyOffset, KeyOffset
@@ -227,6 +227,7 @@ COMPONENTS = [
         {"topology": SkipAndBackout(save=0, add=2, backout=2), "num_layers": 3, "skips": InputGatedSkips()},
     ),
     Component("split-head", {"head": SplitHead()}),
+    Component("fp8-split-head", {"head": Fp8SplitHead()}),
     Component("capped-head", {"head": CappedHead(cap=RationalCap())}),
     Component("biases", {"attention": Attention(num_heads=4, num_kv_heads=2, bias=True), "mlp": MLP(bias=True)}),
     Component("head-bias", {"head": CappedHead(bias=True)}),

@@ -251,3 +251,16 @@ def test_one_target_of_weight_one_is_the_plain_loss() -> None:
 def test_more_targets_than_the_row_has_are_left_out() -> None:
     logits, targets = normal(1, 2, 7), torch.tensor([[1, 4]])
     assert torch.isfinite(multi_target_losses(logits, targets, torch.ones(5))).all()
+
+
+def test_heads_agree_on_several_targets() -> None:
+    """The fused loss of the split head against the plain one of any head."""
+    from underpar.nn.embeddings import Embedding, Fp8SplitHead, SplitHead
+
+    table = Embedding(init_std=0.5, param_dtype="float32").build(30, 16)
+    hidden, targets = normal(2, 6, 16), torch.arange(12).view(2, 6)
+    weights = torch.tensor([1.0, 0.5, 0.1])
+    heads = [config.build(table, 30, 16) for config in (SplitHead(), Fp8SplitHead())]
+    wanted = multi_target_losses(heads[0].logits(hidden), targets, weights)
+    for head in heads:
+        torch.testing.assert_close(head.losses(hidden, targets, target_weights=weights), wanted)

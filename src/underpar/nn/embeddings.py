@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from underpar.core.config import Config, PositiveFloat, abstract_config, config, field
 from underpar.core.roles import Role
+from underpar.kernels.fp8_head import fp8_head_loss
+from underpar.kernels.multi_target_ce import Cap, multi_target_cross_entropy
 from underpar.kernels.softcapped_ce import cross_entropy
 from underpar.nn.caps import LogitCap, RationalCap, SigmoidCap
 from underpar.nn.frame import NO_VISIT, Visit
@@ -152,10 +154,21 @@ class SplitHead(Head):
     optimiser gives the projection the gradients of both, and the embedding its values. Source: modded-nanogpt, records 51, 53.
     """
 
-    cap: LogitCap = field(default_factory=SigmoidCap)
+    cap: SigmoidCap = field(default_factory=SigmoidCap)
 
     def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
-        return _CappedOutput(self.cap, _CopiedProjection(embedding.weight))
+        return _SplitOutput(self.cap, _CopiedProjection(embedding.weight))
+
+
+@config
+class Fp8SplitHead(SplitHead):
+    """A `SplitHead` whose product is in fp8 while it trains, where the GPU has that; scoring is not.
+
+    Source: modded-nanogpt, records 19 and 51.
+    """
+
+    def build(self, embedding: TokenEmbedding, vocab_size: int, model_dim: int) -> "OutputHead":
+        return _Fp8SplitOutput(self.cap, _CopiedProjection(embedding.weight))
 
 
 class _CopiedProjection(Module):
@@ -176,3 +189,30 @@ class _CappedOutput(OutputHead):
 
     def cap(self, logits: Tensor) -> Tensor:
         return self._cap(logits)
+
+
+class _SplitOutput(_CappedOutput):
+    projection: _CopiedProjection
+
+    def __init__(self, cap: SigmoidCap, projection: _CopiedProjection) -> None:
+        super().__init__(cap, projection)
+        self.constants = Cap(cap.scale, cap.shift, cap.divisor)
+
+    def losses(
+        self, hidden: Tensor, targets: Tensor, visit: Visit = NO_VISIT, target_weights: Tensor | None = None
+    ) -> Tensor:
+        raw = visit("head", hidden, self.projection(hidden)).flatten(0, 1)
+        weights = torch.ones(1, device=hidden.device) if target_weights is None else target_weights
+        row = targets.shape[1]
+        return multi_target_cross_entropy(raw, targets.flatten(), weights, self.constants, row).view_as(targets)
+
+
+class _Fp8SplitOutput(_SplitOutput):
+    def losses(
+        self, hidden: Tensor, targets: Tensor, visit: Visit = NO_VISIT, target_weights: Tensor | None = None
+    ) -> Tensor:
+        if target_weights is None or visit is not NO_VISIT:
+            return _SplitOutput.losses(self, hidden, targets, visit, target_weights)
+        rows, wanted = hidden.flatten(0, 1), targets.flatten()
+        found = fp8_head_loss(rows, self.projection.weight, wanted, target_weights, self.constants, targets.shape[1])
+        return found.view_as(targets)

@@ -7,7 +7,7 @@ from underpar.model.gpt import GPTConfig
 from underpar.model.plan import SkipAndBackout
 from underpar.nn.attention import Attention
 from underpar.nn.branch_scale import NoScale
-from underpar.nn.embeddings import Embedding, SplitHead
+from underpar.nn.embeddings import Embedding, Fp8SplitHead
 from underpar.nn.gates import SparseGate
 from underpar.nn.init import ScaledUniformInit
 from underpar.nn.key_offset import CrossingKeyOffset
@@ -86,7 +86,7 @@ def model() -> GPTConfig:
         topology=SkipAndBackout(save=3, add=6, backout=7),
         skips=InputGatedSkips(width=12, strength=-1.5),
         init=ScaledUniformInit(gain=0.5),
-        head=SplitHead(),
+        head=Fp8SplitHead(),
         storage="bfloat16",
     )  # fmt: skip
 
