@@ -206,10 +206,10 @@ def test_the_reading_thread_ends_with_its_consumer(shards: tuple[Path, np.ndarra
 
 
 class BrokenDisk(StepLoader):
-    def step_at(self, position: int) -> list[Batch]:
+    def _cut(self, loader: Loader, position: int) -> tuple[list[Batch], int]:
         if position > 0:
             raise DataError("the disk is gone")
-        return super().step_at(position)
+        return super()._cut(loader, position)
 
 
 def test_an_error_while_reading_ahead_reaches_the_consumer(shards: tuple[Path, np.ndarray]) -> None:

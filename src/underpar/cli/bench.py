@@ -92,7 +92,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
 def _step_line(name: str, step: dict[str, Any]) -> str:
     from underpar.core.units import format_bytes, format_count
 
-    phase = "".join(f", {key} {'on' if value else 'off'}" for key, value in step["phase"].items())
+    phase = "".join(f", {key} {_shown(value)}" for key, value in step["phase"].items())
+    phase += f", {step['batch_tokens']:,} tokens"
     memory = "" if step["peak_memory_bytes"] is None else f", peak {format_bytes(step['peak_memory_bytes'])}"
     again = f", {step['recompilations']} recompilation(s)" if step["recompilations"] else ""
     return (
@@ -101,3 +102,9 @@ def _step_line(name: str, step: dict[str, Any]) -> str:
         f"{step['model_flops_per_second'] / 1e12:.3g} TFLOP/s = {step['matmul_share']:.1%} of the matmul ceiling"
         f"{memory}{again}"
     )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -228,6 +228,7 @@ class StepLoader:
             reader = self._reader = self._start(shape)
         item = reader.ready.get()
         if isinstance(item, BaseException):
+            self.close()  # its thread has ended: whoever asks again starts another
             raise item
         batches, self.position = item
         reader.position = self.position

@@ -8,16 +8,16 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
-from itertools import cycle, islice, pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from underpar.core.errors import ConfigError, UnderparError
-from underpar.core.phase import Phase
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
+from underpar.data.aligned import AlignedDocuments
 from underpar.data.context import Batch
 from underpar.data.loaders import StepLoader
 from underpar.data.shards import shard_name, write_shard
@@ -30,7 +30,7 @@ from underpar.lab.pipeline import say
 from underpar.lab.profile import OPTIMISER_REGION, profile_steps
 from underpar.lab.synthetic import LENGTHS, document_starts, random_stream, random_tokens
 from underpar.model.cost import model_cost
-from underpar.optim.schedules import Progress
+from underpar.optim.schedules import Settings
 from underpar.recipes import Recipe
 from underpar.train.compiled import graphs_compiled
 from underpar.train.events import Sinks
@@ -40,13 +40,17 @@ from underpar.train.preparation import warm_up
 BOS_ID = 1
 STEPS_OF_TEXT = 4
 """Different steps that are timed in turn: packed rows differ in their number of documents."""
+PASSED_OVER = 4
+"""Tokens of random documents for every one that a loader of aligned documents hands out, at the least."""
 
 
 @dataclass(frozen=True)
 class StepBench:
     """One training step: forward, backward, reduction, update and averaging. Medians over the timed steps."""
 
-    phase: dict[str, bool]
+    phase: dict[str, Any]
+    batch_tokens: int
+    seq_len: int
     step_ms: float
     step_ms_p10: float
     step_ms_p90: float
@@ -79,11 +83,8 @@ def bench_recipe(
         trainer = _trainer(resolved, world, Path(folder))
         _say(world, "compiling and warming up")
         warm_up(trainer)
-        reader = iter(trainer.loader)
-        text = list(islice(reader, STEPS_OF_TEXT))
-        reader.close()  # type: ignore[attr-defined]
-        phases = [_phase(trainer, config, phase, text, steps, matmul) for phase in trainer.phases]
-        profile = {"profile": _profile(trainer, text)} if profiled else {}
+        phases = [_phase(trainer, config, kind, steps, matmul) for kind in trainer.kinds]
+        profile = {"profile": _profile(trainer, _text(trainer, trainer.kinds[-1]))} if profiled else {}
         loader = _loader_speed(trainer)
         del trainer
         window = _scoring(config, world)
@@ -92,8 +93,8 @@ def bench_recipe(
         "recipe": resolved.name,
         "fingerprint": resolved.fingerprint,
         "overrides": list(resolved.overrides),
-        "batch_tokens": config.data.loader.batch_tokens,
-        "seq_len": config.data.loader.seq_len,
+        "batch_tokens": step.batch_tokens,
+        "seq_len": step.seq_len,
         "micro_batch_tokens": config.train.micro_batch_tokens,
         "documents": LENGTHS.to_json(),
         "world_size": world.size,
@@ -124,7 +125,8 @@ def _trainer(resolved: Resolved[Recipe], world: World, folder: Path) -> Trainer:
     """A trainer of the recipe on random documents."""
     config = resolved.config
     loader, model = config.data.loader, build_model(config, world)
-    count = loader.spans * (loader.span_tokens + 1) * STEPS_OF_TEXT
+    largest = max(loader.shaped(kind.shape).batch_tokens for kind in config.schedule.kinds(config.budget))
+    count = (largest + loader.spans) * STEPS_OF_TEXT * (PASSED_OVER if isinstance(loader, AlignedDocuments) else 1)
     write_shard(folder / shard_name("train", 0), random_tokens(count, config.model.vocab_size, BOS_ID))
     return Trainer(
         model=model,
@@ -144,16 +146,22 @@ def _trainer(resolved: Resolved[Recipe], world: World, folder: Path) -> Trainer:
 # ------------------------------------------------------------------------------------------------- steps
 
 
-def _phase(
-    trainer: Trainer, config: Recipe, phase: Phase, text: list[list[Batch]], steps: int, matmul: float
-) -> StepBench:
-    """Time `steps` whole steps of one phase, launched one after another as in training."""
-    world, on_cuda = trainer.world, trainer.on_cuda
-    settings = replace(config.schedule.at(Progress(0, 0, 0.0), config.budget), phase=phase)
+def _text(trainer: Trainer, kind: Settings) -> list[list[Batch]]:
+    """Steps of random documents in the shape of that kind."""
+    trainer.loader.position = 0
+    text = [trainer.loader.fetch(kind.shape) for _ in range(STEPS_OF_TEXT)]
+    trainer.loader.close()
+    return text
+
+
+def _phase(trainer: Trainer, config: Recipe, kind: Settings, steps: int, matmul: float) -> StepBench:
+    """Time `steps` whole steps of one kind, launched one after another as in training."""
+    world, on_cuda, phase, text = trainer.world, trainer.on_cuda, kind.phase, _text(trainer, kind)
     turns = cycle(text)
-    losses = []
+    losses: list[torch.Tensor] = []
 
     def one_step() -> None:
+        settings = replace(kind, step=len(losses))  # some optimisers update on every second step
         losses.append(trainer.update(next(turns), settings, 1)[0])
 
     for _ in range(len(text) if on_cuda else 1):
@@ -162,21 +170,25 @@ def _phase(
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     world.barrier()
-    said = ", ".join(f"{name} {'on' if getattr(phase, name) else 'off'}" for name in trainer.obeyed)
-    _say(world, f"timing {steps} steps" + (f" with {said}" if said else ""))
+    shown = {name: getattr(phase, name) for name in trainer.obeyed}
+    loader = trainer.loader.shaped(kind.shape)
+    said = ", ".join(f"{name} {value}" for name, value in shown.items())
+    _say(world, f"timing {steps} steps of {loader.batch_tokens:,} tokens" + (f" with {said}" if said else ""))
     before = graphs_compiled()
     times = sorted(_step_milliseconds(one_step, steps, on_cuda=on_cuda))
-    step_ms, tokens = statistics.median(times), config.data.loader.batch_tokens
+    step_ms, tokens = statistics.median(times), loader.batch_tokens
     speed = tokens / step_ms * 1e3
     attended = statistics.fmean(_attended_tokens(batch) for batches in text for batch in batches)
-    cost = model_cost(config.model, round(2 * attended - 1), looped=phase.looped)
+    cost = model_cost(config.model, round(2 * attended - 1), looped=phase.looped, windows=phase.windows)
     flops = speed * cost.train_flops_per_token
     return StepBench(
-        phase={name: getattr(phase, name) for name in trainer.obeyed},
+        phase={name: list(value) if isinstance(value, tuple) else value for name, value in shown.items()},
+        batch_tokens=loader.batch_tokens,
+        seq_len=loader.seq_len,
         step_ms=step_ms,
         step_ms_p10=times[len(times) // 10],
         step_ms_p90=times[-1 - len(times) // 10],
-        optimiser_ms=_optimiser_ms(trainer, settings),
+        optimiser_ms=_optimiser_ms(trainer, replace(kind, step=trainer.optimisers.period - 1)),
         tokens_per_second=speed,
         model_flops_per_second=flops,
         matmul_share=flops / (matmul * world.size),
@@ -219,8 +231,7 @@ def _optimiser_ms(trainer: Trainer, settings: Any) -> float:
 
 def _profile(trainer: Trainer, text: list[list[Batch]]) -> dict[str, Any]:
     """Shares of the device time of the last phase."""
-    start = trainer.schedule.at(Progress(0, 0, 0.0), trainer.budget)
-    settings = replace(start, phase=trainer.phases[-1])
+    settings = replace(trainer.kinds[-1], step=trainer.optimisers.period - 1)
     turns, step = cycle(text), trainer.optimisers.step
 
     def marked(*args: Any) -> dict[str, float]:
@@ -240,14 +251,17 @@ def _profile(trainer: Trainer, text: list[list[Batch]]) -> dict[str, Any]:
 
 def _loader_speed(trainer: Trainer, seconds: float = 2.0) -> float:
     """Training tokens per second of the loader alone, all processes together, from shards on disk."""
-    batches = iter(trainer.loader)
-    next(batches)
+    loader, shape = trainer.loader, trainer.kinds[-1].shape
+    loader.position = 0
+    loader.fetch(shape)
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        next(batches)
+        if count % STEPS_OF_TEXT == STEPS_OF_TEXT - 1:
+            loader.position = 0  # the text is as long as the steps that are timed
+        loader.fetch(shape)
         count += 1
-    speed = count * trainer.loader.config.batch_tokens / (time.perf_counter() - began)
-    batches.close()  # type: ignore[attr-defined]
+    speed = count * loader.batch_tokens(shape) / (time.perf_counter() - began)
+    loader.close()
     return speed
 
 

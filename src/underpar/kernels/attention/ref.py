@@ -24,12 +24,12 @@ def packed_attention_ref(
     parts = []
     for a, b in pairwise(cu_seqlens.tolist()):
         if a < b:
-            mask = None if window is None or window >= b - a - 1 else _mask(None, window, b - a, q.device)
-            parts.append(
-                F.scaled_dot_product_attention(
-                    q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], mask, is_causal=mask is None, enable_gqa=grouped
-                )
+            bounded = None if window is None or window >= b - a - 1 else _mask(None, window, b - a, q.device)
+            part_q, part_k, part_v = q[:, :, a:b], k[:, :, a:b], v[:, :, a:b]
+            part = F.scaled_dot_product_attention(
+                part_q, part_k, part_v, attn_mask=bounded, is_causal=bounded is None, enable_gqa=grouped
             )
+            parts.append(part)
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 
