@@ -36,10 +36,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Bytes().build()
     parts, total = [], 0
     for document in sample_documents("train"):
-        ids = torch.tensor([tokenizer.bos_id, *tokenizer.encode_ids(document.text)[:700].tolist()])
+        ids = torch.tensor([tokenizer.bos_id, *tokenizer.encode_ids(document.text)[:80].tolist()])
         parts.append(ids)
         total += len(ids)
-        if total > 60_000:
+        if total > 40_000:
             break
     write_shard(folder / "fineweb_train_000000.bin", torch.cat(parts).numpy().astype("uint16"))
     return folder
