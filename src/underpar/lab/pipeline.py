@@ -15,6 +15,7 @@ from torch import Tensor
 from underpar.compress.gptq import Hessian
 from underpar.compress.pack import pack
 from underpar.compress.source import pack_source, source_closure
+from underpar.core.clock import process_age
 from underpar.core.config import from_dict, to_dict
 from underpar.core.errors import DataError, TrainError, UnderparError
 from underpar.core.recipe import Resolved
@@ -74,15 +75,22 @@ def train(
         if not resume:
             shutil.rmtree(folder.checkpoints, ignore_errors=True)
     world.barrier()
+    stages = {"start-up": _start_up()}
     watch = Watch(resolved)
+    began = time.perf_counter()
     with watch.recording():
         trainer = build_trainer(resolved, data, world, folder.checkpoints)
+    stages["build"] = time.perf_counter() - began
     resumed = resume and trainer.resume()
     if resumed and trainer.is_finished and folder.train.exists():
         if world.is_main:
             say(f"{folder.path}: already trained, {trainer.step:,} steps; --fresh trains again")
-        return TrainResult(**read_json(folder.train, "underpar train"))
+        return read_result(folder)
+    began = time.perf_counter()
     watch.rehearse(trainer, world)
+    stages["rehearsal"] = time.perf_counter() - began
+    for name, seconds in stages.items():
+        trainer.clock.book(name, seconds)
     if world.is_main:
         with watch.recording():
             _describe_run(resolved, folder, data, watch, world)
@@ -107,6 +115,22 @@ def train(
     return result
 
 
+def read_result(folder: RunFolder) -> TrainResult:
+    """What train.json holds."""
+    found = read_json(folder.train, "underpar train")
+    return TrainResult(**{key: value for key, value in found.items() if key != "breakdown"})
+
+
+def _start_up() -> float:
+    """Seconds from the beginning of the process to its first training; 0 for those after it."""
+    age = 0.0 if _started else process_age()
+    _started.append(age)
+    return age
+
+
+_started: list[float] = []
+
+
 def take_training(
     resolved: Resolved[Recipe], folder: RunFolder, trained: RunFolder, data: Path, world: World
 ) -> TrainResult:
@@ -121,7 +145,7 @@ def take_training(
         watch.write(folder, None)
         say(f"{folder.path}: training taken from {trained.path}")
     world.barrier()
-    return TrainResult(**read_json(folder.train, "underpar train"))
+    return read_result(folder)
 
 
 def _sinks(

@@ -164,6 +164,7 @@ class Trainer:
         return reason
 
     def _one_step(self, seconds: float) -> None:
+        self.clock.mark("step")
         graphs = graphs_compiled()
         settings = self.schedule.at(Progress(self.step, self.tokens, seconds), self.budget)
         batches = self.loader.fetch(settings.shape)
@@ -284,6 +285,7 @@ class Trainer:
     def _validate(self, which: str) -> dict[str, float]:
         if self.validate is None:
             return {}
+        assert not len(self._pace), "steps on the device are training, and on the clock"
         with self.clock.pause("validation"), averaged_weights(self.model, self.average if which == AVERAGED else None):
             loss, bpb = self.validate(self.model)
         self.sinks.log({
@@ -334,6 +336,8 @@ class Trainer:
             paused_seconds={k: round(v, 3) for k, v in self.clock.paused_seconds.items()},
             recompilations=self.recompilations,
             validation=validation,
+            first_step_ms=round(self._step_ms[0], 3) if self._step_ms else None,
+            reserved_memory_bytes=torch.cuda.max_memory_reserved() if self.on_cuda else None,
         )
 
 

@@ -57,10 +57,19 @@ class TrainResult:
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
     """Loss and bpb before quantisation, of the "raw" weights and, where there is an average, of the "averaged" ones."""
 
+    first_step_ms: float | None = None
+    """Of this process, by the host's clock: what is paid once shows here."""
+    reserved_memory_bytes: int | None = None
+
+    @property
+    def breakdown(self) -> dict[str, float]:
+        """Where the time went, on and off the clock: seconds by the names of core/clock.py, training last."""
+        return self.paused_seconds | {"train": round(self.train_seconds, 3)}
+
     @property
     def unquantised(self) -> dict[str, float] | None:
         """Loss and bpb before quantisation of the weights that are packed."""
         return self.validation.get(AVERAGED, self.validation.get(RAW))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"breakdown": self.breakdown}
