@@ -52,7 +52,7 @@ def bench(args: argparse.Namespace, world: World) -> dict[str, Any]:
     config = registry.resolve(args.recipe).config
     if args.artifact:
         loaded = load_model(args.artifact, world.device)
-        model, recorded = loaded.model, loaded.adaptation
+        model, recorded = loaded.model, loaded.adaptation or config.evaluate.adaptation
         stream, bos_id = load_validation(args.data), load_tokenizer(args.data).bos_id
     else:
         model, recorded = build_model(config, world).eval().requires_grad_(False), config.evaluate.adaptation

@@ -97,10 +97,12 @@ class DocumentTTT(Adaptation):
     chunk_tokens: PositiveInt = 48
     gradient_steps: PositiveInt = 1
     """Steps on each chunk; more than one repeats the forward pass."""
-    slots: Annotated[int, Range(at_least=1, at_most=65_536)] = 64
+    slots: Annotated[int, Range(at_least=1, at_most=65_536)] = 128
     """Documents in progress at a time, all processes together: document i follows document i - slots."""
-    step_tokens: Annotated[int, Range(at_least=1, at_most=1 << 24)] = 16_384
-    """Tokens of one forward pass on a process, padding included; no influence on the score beyond rounding."""
+    step_tokens: Annotated[int, Range(at_least=1, at_most=1 << 24)] = 32_768
+    """Tokens of one forward pass on a process, padding included; no influence on the score beyond rounding. Half as many leave
+    a Hopper GPU waiting for the host.
+    """
 
     def check(self) -> None:
         if self.chunk_tokens > self.context:

@@ -1,6 +1,8 @@
 """Our own line of the 16 MB game, on top of the last published record."""
 
 from underpar.compress.solver import Waterfill
+from underpar.evaluate.adaptation import AdapterAdamW, DocumentTTT, WarmStart
+from underpar.nn.adapters import LoRA
 from underpar.recipes.base import Recipe, recipe
 from underpar.recipes.golf.late import pr1855
 
@@ -13,3 +15,17 @@ def water_filled(r: Recipe) -> None:
     exactly as `golf/pr1855` does: `underpar run golf/water_filled --trained-as golf/pr1855`. Ours.
     """
     r.pack.quantiser = Waterfill()
+
+
+@recipe("golf/underpar", parent=water_filled)
+def shorter_chunks(r: Recipe) -> None:
+    """Adapters learn from every 32 tokens instead of every 48; no rounds of SGD on the weights.
+
+    Expected: half as many steps again for a document, in the time that rounds over few documents leave the device idle. Ours.
+    """
+    r.evaluate.adaptation = DocumentTTT(
+        lora=LoRA(rank=80, alpha=144.0),
+        optimiser=AdapterAdamW(beta2=0.99, weight_decay=0.5),
+        start=WarmStart(),
+        chunk_tokens=32,
+    )
