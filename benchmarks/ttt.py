@@ -49,7 +49,7 @@ def random_documents(lengths: list[int], vocab_size: int) -> ValStream:
 
 
 def bench(args: argparse.Namespace, world: World) -> dict[str, Any]:
-    config = registry.resolve(args.recipe).config
+    config = registry.resolve(args.recipe, track=args.track).config
     if args.artifact:
         loaded = load_model(args.artifact, world.device)
         model, recorded = loaded.model, loaded.adaptation or config.evaluate.adaptation
@@ -101,6 +101,7 @@ def bench(args: argparse.Namespace, world: World) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
+    parser.add_argument("--track", default="golf-mini")
     parser.add_argument("--artifact", type=Path)
     parser.add_argument("--data", type=Path, help="prepared tokens of the artifact's tokenizer")
     parser.add_argument("--lengths", type=Path, default=GOLF_MINI)

@@ -51,7 +51,7 @@ def phased(**changes: Any) -> PhasedTTT:
     given = {
         "lora": LoRA(rank=3),
         "optimiser": AdapterAdamW(lr=0.01, beta1=0.5),
-        "prefix_fraction": 0.6,
+        "prefix_documents": 7,
         "phases": 2,
         "sgd": GlobalSGD(lr=0.05, chunk_tokens=32, context=16),
     }

@@ -27,7 +27,7 @@ from underpar.referee.adapted import AdaptedPredictor
 from .conftest import TINY
 
 ADAPTATION = (
-    "PhasedTTT(lora=LoRA(rank=4), optimiser=AdapterAdamW(lr=0.01), context=64, chunk_tokens=16, prefix_fraction=0.5, "
+    "PhasedTTT(lora=LoRA(rank=4), optimiser=AdapterAdamW(lr=0.01), context=64, chunk_tokens=16, prefix_documents=1, phases=1, "
     "sgd=GlobalSGD(chunk_tokens=32, context=32))"
 )
 

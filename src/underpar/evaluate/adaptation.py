@@ -4,7 +4,6 @@ from typing import Annotated
 
 from underpar.core.config import (
     Config,
-    Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -133,11 +132,12 @@ class PhasedTTT(DocumentTTT):
     """DocumentTTT, and now and then the model itself learns: after each of `phases` equal parts of the first documents,
     a round of SGD over all documents so far. Later documents are read by the new weights.
 
-    The records count 2,000 or 2,500 of 50,000 documents; as a fraction it holds for any number. Source: golf PR #1610, #1736.
+    Counted from the first document and never from the last, so that in `StreamOrder` no charge depends on how many follow.
+    Source: golf PR #1610, #1736.
     """
 
-    prefix_fraction: Fraction = 0.04
-    """Documents, in `order`, that are learnt from: floor(fraction * documents)."""
+    prefix_documents: NonNegativeInt = 2000
+    """Documents, in `order`, that are learnt from; a part whose end the text does not reach is not."""
     phases: PositiveInt = 3
     sgd: GlobalSGD = field(default_factory=GlobalSGD)
 

@@ -105,8 +105,8 @@ class DocumentScorer:
         return AdaptedCharges(nats, time.perf_counter() - began, warm_up, planned, rates.measured, plain_targets)
 
     def _boundaries(self, documents: int) -> list[int]:
-        inner = self._phases.boundaries(documents) if self._phases else []
-        return sorted({*inner, documents})
+        inner = self._phases.boundaries if self._phases else []
+        return [*(stop for stop in inner if stop < documents), documents]
 
     def _charge_plain(self, stream: ValStream, ledger: Ledger, positions: np.ndarray) -> None:
         """Charge `positions` (targets,) bool with the model as it is now. Collective; one process books."""
@@ -153,14 +153,11 @@ class _Phases:
     """The rounds of SGD between the phases."""
 
     def __init__(self, adaptation: PhasedTTT, model: GPT, parts: Parts) -> None:
-        self._fraction, self._number = adaptation.prefix_fraction, adaptation.phases
+        self.boundaries = boundaries(adaptation.prefix_documents, adaptation.phases)
         self._model, self._parts = model, parts
         self._sgd: GlobalSGD = adaptation.sgd
         self._lr, self._momentum, self._clip = self._sgd.lr, self._sgd.momentum, self._sgd.clip
         self._chunk, self._context, self._epochs = self._sgd.chunk_tokens, self._sgd.context, self._sgd.epochs
-
-    def boundaries(self, documents: int) -> list[int]:
-        return boundaries(documents, self._fraction, self._number)
 
     def steps(self, tokens: int) -> int:
         return self._epochs * max(0, -(-(tokens - 1) // self._chunk) - 1)
@@ -189,9 +186,8 @@ class _Phases:
         )  # fmt: skip
 
 
-def boundaries(documents: int, fraction: float, phases: int) -> list[int]:
-    """Numbers of documents after which the weights learn: equal parts of floor(fraction * documents), empty ones left out."""
-    prefix = int(fraction * documents + 1e-9)
+def boundaries(prefix: int, phases: int) -> list[int]:
+    """Numbers of documents after which the weights learn: ends of equal parts of `prefix`, empty parts left out."""
     return sorted({prefix * (i + 1) // phases for i in range(phases)} - {0})
 
 

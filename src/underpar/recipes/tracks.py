@@ -3,6 +3,7 @@
 from underpar.core.units import GOLF_ARTIFACT_BYTES
 from underpar.data.aligned import AlignedDocuments
 from underpar.data.tokenizers import SentencePiece
+from underpar.evaluate.adaptation import PhasedTTT
 from underpar.nn.lookback import BigramTable
 from underpar.nn.rope import WindowRope
 from underpar.optim.averaging import EMA, SWA
@@ -25,11 +26,14 @@ def golf_mini(r: Recipe) -> None:
 
     A record has 4,800 GPU-seconds, so a sixteenth of its tokens fit. The batch becomes 131,072 tokens; what a recipe counts
     in steps shrinks with the number of steps, 1/16 over the share of the batch; learning rates shrink by the cube root of
-    that share. Calibration reads a third of the text, in the seconds that the recipe keeps for it.
+    that share. Calibration reads a third of the text, in the seconds that the recipe keeps for it. Phases of test-time
+    training count documents: of the 50,000 of a record's text here are 421.
     """
     r.budget.train_seconds, r.budget.eval_seconds = 300.0, 300.0
     r.budget.artifact_bytes = GOLF_ARTIFACT_BYTES
     r.pack.calibration_tokens //= 3
+    if isinstance(r.evaluate.adaptation, PhasedTTT):
+        r.evaluate.adaptation.prefix_documents = r.evaluate.adaptation.prefix_documents * 421 // 50_000
     batch_share = 131_072 / r.data.loader.batch_tokens
     r.data.loader.batch_tokens = 131_072
     scale_steps(r, 1 / 16 / batch_share)
