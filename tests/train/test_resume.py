@@ -64,7 +64,15 @@ def assert_same(folder: Path, whole: Path) -> None:
     assert traces[0] == traces[1]
 
 
-@pytest.mark.parametrize("options", [{}, {"stack": "late", "warmup_steps": 1}, {"stack": "late", "average": "swa"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stack": "late", "warmup_steps": 1},
+        {"stack": "late", "average": "swa"},
+        {"stack": "halves", "warmup_steps": 2},
+    ],
+)
 def test_a_run_killed_at_random_moments_ends_bit_identical(
     launcher: Launcher, data: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]
 ) -> None:
@@ -130,7 +138,9 @@ def test_an_interrupt_writes_a_checkpoint_and_leaves(
     assert load_checkpoint(found[0]).position.step == events[-1]["step"]
 
 
-@pytest.mark.parametrize("options", [{"kind": "rows"}, {"kind": "packed"}, {"kind": "packed", "average": "ema"}])
+@pytest.mark.parametrize(
+    "options", [{"kind": "rows"}, {"kind": "packed"}, {"kind": "packed", "average": "ema"}, {"stack": "speedrun"}]
+)
 def test_processes_together_train_as_one(
     launcher: Launcher, data: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:

@@ -18,14 +18,29 @@ from underpar.core.world import World
 from underpar.data.loaders import DocumentPacking, Loader, SequentialRows, StepLoader
 from underpar.model.gpt import GPTConfig
 from underpar.model.plan import Recurrence, UNet
+from underpar.nn.embeddings import SplitHead
 from underpar.nn.fake_quantise import FakeIntPerRow, FakeQuantiser
 from underpar.optim.adam import Adam
 from underpar.optim.averaging import EMA, SWA, Averaging
 from underpar.optim.clip import GlobalClip
+from underpar.optim.decay import CautiousDecay
+from underpar.optim.mantissa import Mantissa
 from underpar.optim.muon import Muon
 from underpar.optim.normuon import NorMuon
+from underpar.optim.orthogonalise import PolarExpress
 from underpar.optim.partition import Optim
-from underpar.optim.schedules import BelowRate, DecayTaper, FromFraction, MomentumWarmup, Schedule, WarmdownSteps
+from underpar.optim.schedules import (
+    BelowRate,
+    DecayFollowsRate,
+    DecayTaper,
+    FromFraction,
+    MomentumWarmup,
+    Schedule,
+    WarmdownSteps,
+)
+from underpar.optim.sharded_adam import ShardedAdam
+from underpar.optim.sided_normuon import SidedNorMuon
+from underpar.optim.stages import Stage, StageTable
 from underpar.train.events import JsonLines, Sink, Sinks
 from underpar.train.loop import Trainer
 from underpar.train.training import Training
@@ -75,7 +90,36 @@ def recurrent() -> Parts:
     return parts
 
 
-STACKS: dict[str, Callable[[], Parts]] = {"plain": plain, "late": late, "recurrent": recurrent}
+def speedrun() -> Parts:
+    """What the second game adds: two tables that are one until a stage ends, several targets, Adam on every second step."""
+    parts = plain()
+    parts.model.head = SplitHead()
+    slow = {name: ShardedAdam(lr=0.02, weight_decay=0.01, every=2) for name in ("embedding", "head", "gain")}
+    matrix = SidedNorMuon(lr=0.02, weight_decay=0.02, decay=CautiousDecay(), orthogonalise=PolarExpress())
+    parts.optim = Optim(matrix=matrix, **slow)
+    shape = {"batch_tokens": 192, "seq_len": 16, "short_window": 1, "long_window": 1}
+    first = Stage(share=0.5, tied=True, targets=(1.0, 0.5), targets_end=(1.0, 0.0), **shape)
+    parts.schedule.stages = StageTable(stages=(first, Stage(share=0.5, lr_scale=1.5, **shape)), window_block=1)
+    parts.schedule.weight_decay = DecayFollowsRate()
+    return parts
+
+
+def halves() -> Parts:
+    """The same on weights that are kept in two halves."""
+    parts = speedrun()
+    parts.model.storage, parts.model.embedding.param_dtype = "bfloat16", "bfloat16"
+    assert isinstance(parts.optim.matrix, SidedNorMuon)
+    parts.optim.matrix.master = Mantissa()
+    return parts
+
+
+STACKS: dict[str, Callable[[], Parts]] = {
+    "plain": plain,
+    "late": late,
+    "recurrent": recurrent,
+    "speedrun": speedrun,
+    "halves": halves,
+}
 
 
 class Memory:

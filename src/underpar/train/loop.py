@@ -64,6 +64,7 @@ class Trainer:
         self.forward: Callable[..., Tensor] = model
         if training.compile and self.on_cuda:
             self.forward = compile_model(model)
+        self.gradient_scale = training.gradient_scale
         self.warmup_steps, self.checkpoint_every_seconds = training.warmup_steps, training.checkpoint_every_seconds
         self.log_every, self.validate_every = training.log_every_steps, training.validate_every_steps
         self.validate_at_end = training.validate_at_end
@@ -206,15 +207,19 @@ class Trainer:
         return seen | {f"train.target_weight_{ahead}": weight for ahead, weight in enumerate(weights, start=1)}
 
     def accumulate(self, batches: list[Batch], settings: Settings) -> Tensor:
-        """Forward and backward over this process's share; gradients end as its part of the mean over the whole step."""
+        """Forward and backward over this process's share; gradients end as its part of the whole step's.
+
+        Returns its part of the mean loss.
+        """
         phase, weights = self.model.effective_phase(settings.phase), self._on_device(settings.target_weights)
         tokens = self.loader.batch_tokens(settings.shape)
+        divisor = self.gradient_scale.divisor(tokens)
         total = torch.zeros((), device=self.world.device)
         for batch in batches:
             losses = self.forward(batch.inputs, batch.targets, batch.context, phase, None, weights)
-            loss = losses.sum() / tokens
-            loss.backward()
-            total += loss.detach()
+            summed = losses.sum()
+            (summed / divisor).backward()
+            total += summed.detach() / tokens
         return total
 
     def _on_device(self, values: tuple[float, ...] | None) -> Tensor | None:

@@ -1,15 +1,45 @@
 """How a run is trained, and what it came to."""
 
-from dataclasses import asdict, dataclass, field
+import dataclasses
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 
-from underpar.core.config import Config, NonNegativeInt, PositiveFloat, PositiveInt, config
+from underpar.core.config import Config, NonNegativeInt, PositiveFloat, PositiveInt, config, field
 from underpar.core.world import World
 
 RAW, AVERAGED = "raw", "averaged"
 """Weights after the last step, and their average over training."""
+
+
+class GradientScale(Config):
+    """What the sum of a step's losses is divided by before gradients are taken."""
+
+    def divisor(self, batch_tokens: int) -> float:
+        raise NotImplementedError
+
+
+@config
+class MeanGradient(GradientScale):
+    """The gradient of the mean loss: its size does not change with the batch."""
+
+    def divisor(self, batch_tokens: int) -> float:
+        return batch_tokens
+
+
+@config
+class SummedGradient(GradientScale):
+    """A fixed share of the gradient of the summed loss, which grows with the batch.
+
+    Rates of Adam and Muon do not see the scale, but their moments and momentum see it change between stages, and an epsilon of
+    1e-10 is larger against a mean. Source: the speedrun, where eight processes average sums over their own tokens.
+    """
+
+    shares: PositiveInt = 8
+
+    def divisor(self, batch_tokens: int) -> float:
+        return self.shares
 
 
 @config
@@ -20,6 +50,7 @@ class Training(Config):
     """Most tokens that one forward and backward takes on one device; more processes need fewer micro-batches."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Dtype of the activations; auto is bfloat16 on CUDA and float32 elsewhere. Master weights stay as declared."""
+    gradient_scale: GradientScale = field(default_factory=MeanGradient)
     compile: bool = True
     """torch.compile on CUDA. On a CPU it costs more than a short run gains, and is off."""
     warmup_steps: NonNegativeInt = 20
@@ -54,7 +85,7 @@ class TrainResult:
     paused_seconds: dict[str, float]
     recompilations: int = 0
     """Graphs that were compiled while the clock ran; the warm-up should have met them all."""
-    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    validation: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Loss and bpb before quantisation, of the "raw" weights and, where there is an average, of the "averaged" ones."""
 
     first_step_ms: float | None = None

@@ -29,6 +29,7 @@ from underpar.optim.sharded_adam import ShardedAdam
 from underpar.optim.sided_normuon import SidedNorMuon
 from underpar.optim.stages import Stage, StageTable
 from underpar.recipes.base import Recipe, recipe
+from underpar.train.training import SummedGradient
 
 THIRD = 1 / 3
 LAYERS = 11
@@ -56,6 +57,7 @@ def record67(r: Recipe) -> None:
     r.schedule.weight_decay = DecayFollowsRate()
     r.schedule.stages = stages()
     r.train.micro_batch_tokens = 16_384  # one of the eight spans at a time, whatever its length
+    r.train.gradient_scale = SummedGradient(shares=8)
     r.train.validate_every_steps = 250
     r.evaluate.window = Contiguous(context=262_144)
     r.evaluate.batch_tokens = 262_144
