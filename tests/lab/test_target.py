@@ -36,6 +36,9 @@ def test_run_to_a_target(
     assert all(run["train_seconds"] > 0 for run in found["record"]["runs"])
     assert found["passes"] == (code == 0)
     assert not list(tmp_path.rglob("artifact.upar"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+    race(tmp_path / "runs", byte_tokens, "5.6", *seeds)  # what is timed is not timed again
+    assert json.loads(capsys.readouterr().out)["record"] == found["record"]
     folder = Path(found["folder"])
     assert folder.parent.name == "track_own_5.6"
     assert sorted(p.name for p in folder.iterdir()) == [

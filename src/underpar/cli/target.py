@@ -1,6 +1,7 @@
 """`underpar target`: did these runs reach a loss, how long did they take, and is that faster?"""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def show(args: argparse.Namespace, found: dict[str, Any], lines: list[str]) -> N
 
 
 def race(args: argparse.Namespace) -> int:
-    """Train every seed of the recipe, and of --baseline in turns with it, then judge them. No artifact is made."""
+    """Train every seed of the recipe, and of --baseline in turns with it, then judge them. No artifact is made.
+
+    Runs that are there already are taken as they are, unless --fresh.
+    """
     from underpar.cli.options import resolve
     from underpar.cli.train import obtain
     from underpar.core.errors import ConfigError
@@ -78,7 +82,11 @@ def race(args: argparse.Namespace) -> int:
         chosen = argparse.Namespace(**vars(args) | {"recipe": name})
         resolved = resolve(chosen, *([] if seed is None else [f"seed={seed}"]))
         folder = RunFolder.of(args.out, resolved.name, resolved.config.seed)
-        obtain(chosen, resolved, folder, find_data(resolved, args.data, world), world)
+        done = target.is_timed(folder, resolved.fingerprint) and not args.fresh if world.is_main else False
+        if not world.agree(done)[0]:
+            obtain(chosen, resolved, folder, find_data(resolved, args.data, world), world)
+            if world.is_main:  # gigabytes a run, and nothing is packed from them
+                shutil.rmtree(folder.checkpoints, ignore_errors=True)
         folders[name].append(folder.path)
         goal = goal if name != args.recipe else float(resolved.config.evaluate.target_nats or 0.0)
     world.leave()

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from underpar.lab.files import RunFolder
+from underpar.lab.files import RunFolder, read_json
 from underpar.lab.sources import source_of
 from underpar.records.machine import machine_class
 from underpar.records.run import load_runs
@@ -24,6 +24,14 @@ def in_turns(recipes: Sequence[str], seeds: Sequence[int | None]) -> Iterator[tu
     for index, seed in enumerate(seeds):
         for recipe in recipes if index % 2 == 0 else list(reversed(recipes)):
             yield recipe, seed
+
+
+def is_timed(folder: RunFolder, fingerprint: str) -> bool:
+    """Whether the folder holds a finished run of this configuration. Its checkpoints are gone, its figures are not."""
+    if not (folder.train.exists() and folder.config.exists()):
+        return False
+    trained, described = read_json(folder.train, "underpar run"), read_json(folder.config, "underpar run")
+    return trained["stop_reason"] != "interrupted" and described["fingerprint"] == fingerprint
 
 
 def judge(folders: Sequence[Path], baseline: Sequence[Path], target_nats: float) -> dict[str, Any]:
