@@ -11,6 +11,7 @@ from underpar.core.errors import DataError
 from underpar.core.units import GOLF_ARTIFACT_BYTES
 from underpar.referee.claim import Claim
 from underpar.referee.counted_code import CountedCode
+from underpar.referee.verdict import BUDGET
 
 
 class NotMeasured(Exception):
@@ -35,6 +36,21 @@ class Kind(StrEnum):
 PROGRAMS = (Kind.POSITIONS, Kind.AGGREGATE)
 GROUNDWORK = ("reload", "start", "tokenizer", "text", "score")
 """Stages that the others stand on: where one of them failed, nothing that comes later was measured."""
+
+UNNAMED = {
+    "text": "no raw text is named (--text)",
+    "overlap": "no training shards are named (--train)",
+    "unseen": "no other text of the same kind is named (--unseen)",
+}
+ABILITIES = {
+    "replay": ("can_replay", "every question is answered by a process of its own"),
+    "warm_up": ("can_warm_up", "it has no warm-up that could be given other tokens"),
+    "world": ("can_scale", "it takes no number of processes ({world})"),
+    "order": ("has_documents", "the text has not three documents"),
+    "isolation": ("has_documents", "the text has not three documents"),
+    "flip_whole": ("can_look_ahead", "it gets token by token and cannot look ahead"),
+}
+"""Probe -> what a predictor must be able to do for it, and what there is to say where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +91,22 @@ class Case:
         for name in (stage, *GROUNDWORK):
             if name in self.errors:
                 raise NotMeasured(f"{name}: {self.errors[name]['message']}", needed=True)
-        raise NotMeasured("not among the probes of this plan, or nothing here that it applies to", needed=False)
+        raise NotMeasured(self._why_absent(stage), needed=False)
+
+    def _why_absent(self, stage: str) -> str:
+        """Why nothing failed and yet there is no fact."""
+        if stage in UNNAMED:
+            return UNNAMED[stage]
+        ability, otherwise = ABILITIES.get(stage, ("", ""))
+        if ability and not self.facts.get("abilities", {}).get(ability, True):
+            return otherwise
+        return f"{BUDGET}; give more with --budget" if "plan" in self.facts else "nothing to judge here"
 
     def claimed(self, name: str) -> Any:
         """A claimed value. Raises NotMeasured (not needed) where nothing is claimed."""
         value = getattr(self.claim, name)
         if value is None:
-            raise NotMeasured(f"no {name} is claimed", needed=False)
+            raise NotMeasured(f"{name} is not claimed", needed=False)
         return value
 
     def to_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from underpar.referee.measurement import Measurement
-from underpar.referee.plan import Plan
+from underpar.referee.plan import Abilities, Plan
 from underpar.referee.predictor import Predictor, Replayable, Scalable, Stepwise, Sweepable, Warmable, is_stepwise
 from underpar.referee.probes import canary_text, process
 from underpar.referee.probes.canary import CanaryResult, run_canary
@@ -29,6 +29,7 @@ from underpar.referee.probes.sweep import (
 
 def run_probes(predictor: Predictor, tokens: np.ndarray, plan: Plan, seed: int, found: Measurement) -> None:
     """Probe a predictor on the beginning of its held-out stream, uint16 (N,). Every probe has a seed of its own."""
+    found.facts["abilities"] = Abilities.of(predictor, tokens).to_json()
     segment = tokens[: min(plan.segment_tokens, len(tokens))]
     flip: FlipResult | None = found.fact("flip", lambda: future_flip(predictor, segment, seed + 2, plan.flip_trials))
     for number, name in enumerate(plan.canaries):
@@ -80,7 +81,7 @@ def _sweep(predictor: Predictor, segment: np.ndarray, plan: Plan, seed: int) -> 
     generator = np.random.default_rng(seed)
     base = predictor.charges(segment)
     positions, at_random = sweep_choice(segment, base, plan.sweep_positions, predictor.bos_id, generator)
-    ids = sweep_ids(segment, predictor.vocab_size, plan.sweep_ids, generator)
+    ids = partial(sweep_ids, segment, vocab_size=predictor.vocab_size, count=plan.sweep_ids, generator=generator)
     if not plan.screen_positions:
         return sweep_by_charging(predictor, segment, positions, at_random, ids, base)
     candidates, _ = sweep_choice(segment, base, plan.screen_positions, predictor.bos_id, generator)

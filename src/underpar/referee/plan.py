@@ -89,6 +89,9 @@ class Abilities:
     can_scale: bool = False
     is_stepwise: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"can_look_ahead": not self.is_stepwise}
+
     @staticmethod
     def of(predictor: Predictor, tokens: np.ndarray) -> Abilities:
         """Of a predictor and its held-out stream."""
@@ -159,7 +162,12 @@ def make_plan(budget_seconds: float, cost: Cost, can: Abilities) -> Plan:
 
 
 def _first_sweep(plan: Plan, can: Abilities) -> Plan:
-    return replace(plan, sweep_positions=max(1, plan.sweep_positions), sweep_ids=max(256, plan.sweep_ids))
+    """The likeliest ids and a sample at one position: only an excess shows, but no step costs less."""
+    return replace(plan, sweep_positions=max(1, plan.sweep_positions), sweep_ids=max(64, plan.sweep_ids))
+
+
+def _wider_sweep(plan: Plan, can: Abilities) -> Plan:
+    return replace(plan, sweep_ids=min(can.vocab_size, max(256, plan.sweep_ids))) if plan.sweep_positions else plan
 
 
 def _full_sweep(plan: Plan, can: Abilities) -> Plan:
@@ -187,6 +195,7 @@ def _more_positions(plan: Plan, can: Abilities) -> Plan:
 STEPS: tuple[Callable[[Plan, Abilities], Plan], ...] = (
     lambda plan, can: replace(plan, whole_stream=True),
     _first_sweep,
+    _wider_sweep,
     _full_sweep,
     lambda plan, can: replace(plan, canaries=CANARIES[: min(len(CANARIES), len(plan.canaries) + 1)]),
     lambda plan, can: replace(plan, replay=can.can_replay),

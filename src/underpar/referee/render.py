@@ -35,8 +35,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         of = f"{score['bytes']:,} bytes, " if score.get("bytes") is not None else ""
         spent = format_seconds(verdict.measured.get("wall_seconds", 0.0))
         yield f"measured     {bpb}{score['loss_nats']:.6f} nats/token, {score['tokens']:,} tokens, {of}{spent} in all"
-    word, _, rest = verdict.headline.partition(" ")
-    yield f"verdict      {word.upper()}{rest and f' {rest}'}"
+    word = str(verdict.ruling)
+    yield f"verdict      {word.upper()}{verdict.headline.removeprefix(word)}"
     yield from _readings(verdict)
     if verdict.subject.get("command"):
         yield f"repeat       {verdict.subject['command']}"

@@ -27,6 +27,8 @@ class Ruling(StrEnum):
     """Nothing failed, but something that is needed could not be measured."""
 
 
+BUDGET = "the budget did not reach it"
+"""How a check that would have cost too much says so."""
 EXIT_CODES = {Ruling.VALID: 0, Ruling.INVALID: 1, Ruling.DISPUTED: 3, Ruling.UNVERIFIABLE: 4}
 """Exit codes of `underpar verify`; 2 is a mistake of the user's."""
 
@@ -118,7 +120,8 @@ class Verdict:
         """The word, and the check that decided it."""
         one = self.decisive
         if one is None:
-            return str(self.ruling)
+            unreached = [check.id for check in self.checks if check.passed is None and BUDGET in check.statement]
+            return str(self.ruling) + (f", but the budget did not reach {', '.join(unreached)}" if unreached else "")
         named = "".join(f"; looks like {id} {CLASSES[id].title}" for id in one.classes[:1])
         return f"{self.ruling} ({one.rule}, {one.id}{named})"
 

@@ -47,6 +47,7 @@ def _flip(fact: Mapping[str, Any]) -> Finding:
         )
         return Finding(True, statement, dict(fact))
     moving = sum(1 for trial in trials if float(trial["change_nats"]) > allowed)
+    worst = max(trials, key=lambda trial: (trial["moved"], float(trial["change_nats"])))
     what = {
         "token": "token {} alone",
         "text": "all from token {} on by other text",

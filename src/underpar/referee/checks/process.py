@@ -8,7 +8,7 @@ from typing import Any
 from underpar.referee import rules
 from underpar.referee.case import PROGRAMS, Case, Kind
 from underpar.referee.checks.registry import Finding, check
-from underpar.referee.probes.flip import NOISE_FACTOR, TOLERANCE_NATS
+from underpar.referee.probes.flip import NOISE_FACTOR, TOLERANCE_NATS, tolerance
 from underpar.referee.rules import Mark
 
 CHARGING = (Kind.ARTIFACT, Kind.POSITIONS)
@@ -37,7 +37,13 @@ def process_repeats(case: Case) -> Finding:
 
 @check("process.replay", "a program started for one question gives the same answer", rules.REPRODUCIBLE, *CHARGING)
 def process_replay(case: Case) -> Finding:
-    return _pair(case.fact("replay"), "the program has kept something from earlier questions", ("V03", "V25"))
+    found = _pair(case.fact("replay"), "the program has kept something from earlier questions", ("V03", "V25"))
+    flip = case.facts.get("flip", {"trials": (), "noise_nats": 0.0})
+    moved = max((float(trial["change_nats"]) for trial in flip["trials"]), default=0.0)
+    if found.passed or moved <= tolerance(float(flip["noise_nats"])):
+        return found
+    # The program started anew is given another second half, which moves such a predictor's charges anyway.
+    return Finding(None, "not judged: later tokens move earlier charges, with one program already", found.evidence)
 
 
 @check("process.warm_up", "what a program is warmed up on is not in its charges", rules.SCORE_FIRST, *CHARGING)

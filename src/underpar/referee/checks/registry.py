@@ -87,7 +87,7 @@ def compare_exactly(case: Case, measured: dict[str, Any], what: str) -> Finding:
     """Every measured value that is also claimed must be equal to the claim."""
     claimed = {name: getattr(case.claim, name) for name in measured if getattr(case.claim, name) is not None}
     if not claimed:
-        raise NotMeasured(f"no {what} are claimed", needed=False)
+        raise NotMeasured(f"{what} are not claimed", needed=False)
     evidence = {"measured": measured, "claimed": claimed}
     wrong = [name for name, value in claimed.items() if value != measured[name]]
     if wrong:

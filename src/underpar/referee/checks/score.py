@@ -36,7 +36,7 @@ def coverage_claim(case: Case) -> Finding:
 @check("score.claim", "the score is the claimed one", rules.REPRODUCIBLE)
 def score_claim(case: Case) -> Finding:
     if not case.claim.has_score:
-        raise NotMeasured("no score is claimed", needed=False)
+        raise NotMeasured("a score is not claimed", needed=False)
     measured = case.fact("score")
     off = {}
     for name in ("bits", "bpb", "loss_nats"):

@@ -8,7 +8,7 @@ frequency, the ones at which the likeliest ids alone already hold the most.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,13 +69,13 @@ def target_sweep(predictor: Sweepable, prefix: np.ndarray) -> SweepResult:
     """Charge every id of the vocabulary at every position of one row of an artifact. prefix: uint16 (T,)."""
     charges = predictor.sweep(prefix)
     places = range(1, len(prefix) + 1)
-    return _result(list(places), len(prefix), charges.shape[0], np.exp(-charges), 0.0)
+    return _result(list(places), len(prefix), charges.shape[0], list(np.exp(-charges).T), 0.0)
 
 
 def sweep_distributions(predictor: Stepwise, tokens: np.ndarray) -> SweepResult:
     """Of a stepwise predictor: every position, from the distributions themselves."""
     rows = predictor.distributions(tokens)
-    return _result(list(range(1, len(tokens))), len(rows), rows.shape[1], rows.T, 0.0)
+    return _result(list(range(1, len(tokens))), len(rows), rows.shape[1], list(rows), 0.0)
 
 
 def sweep_by_charging(
@@ -83,25 +83,26 @@ def sweep_by_charging(
     tokens: np.ndarray,
     positions: Sequence[int],
     at_random: int,
-    ids: np.ndarray,
+    ids_at: Callable[[int], np.ndarray],
     base: np.ndarray,
 ) -> SweepResult:
-    """Charge the text up to each position with every one of `ids` at its end. base: charges of the whole text.
+    """Charge the text up to each position with every one of some ids at its end. base: charges of the whole text.
 
-    The real token is always among them, and its charge is compared with that in the whole text.
-    Cost: len(positions) * len(ids) scorings of the text up to the position.
+    ids_at: position -> ids, the real token among them; its charge is compared with that in the whole text.
+    Cost: one scoring of the text up to the position for every id.
     """
-    table = np.zeros((len(ids), len(positions)))
-    cut = 0.0
-    for column, position in enumerate(positions):
-        stream = tokens[: position + 1].copy()
+    columns, cut = [], 0.0
+    for position in positions:
+        ids = ids_at(position)
+        stream, column = tokens[: position + 1].copy(), np.zeros(len(ids))
         for row, token in enumerate(ids.tolist()):
             stream[position] = token
             last = predictor.charges(stream)[-1]
-            table[row, column] = np.exp(-last)
+            column[row] = np.exp(-last)
             if token == tokens[position]:
                 cut = max(cut, float(difference(np.array([last]), base[position - 1 : position])[0]))
-    return _result(list(positions), at_random, predictor.vocab_size, table, cut)
+        columns.append(column)
+    return _result(list(positions), at_random, predictor.vocab_size, columns, cut)
 
 
 def screen(predictor: Predictor, tokens: np.ndarray, positions: Sequence[int], ids_each: int) -> list[float]:
@@ -133,14 +134,17 @@ def screened_ids(vocab_size: int) -> int:
     return min(vocab_size, max(SCREENED_SHARE, vocab_size // SCREENED_SHARE))
 
 
-def _result(positions: list[int], at_random: int, vocab_size: int, table: np.ndarray, cut: float) -> SweepResult:
+def _result(
+    positions: list[int], at_random: int, vocab_size: int, columns: Sequence[np.ndarray], cut: float
+) -> SweepResult:
+    """columns: the probabilities of the ids charged at each position."""
     return SweepResult(
         positions=tuple(positions),
         chosen_at_random=at_random,
         vocab_size=vocab_size,
-        ids=table.shape[0],
-        sums=tuple(table.sum(axis=0).tolist()),
-        largest_probability=tuple(table.max(axis=0).tolist()),
+        ids=min(map(len, columns)),
+        sums=tuple(float(column.sum()) for column in columns),
+        largest_probability=tuple(float(column.max()) for column in columns),
         cut_change_nats=cut,
     )
 
@@ -172,14 +176,15 @@ def sweep_choice(
     return [int(position) for position in chosen], at_random
 
 
-def sweep_ids(tokens: np.ndarray, vocab_size: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """The whole vocabulary where `count` allows it; else the most frequent ids and a random sample of the others."""
+def sweep_ids(
+    tokens: np.ndarray, position: int, vocab_size: int, count: int, generator: np.random.Generator
+) -> np.ndarray:
+    """The whole vocabulary where `count` allows it; else the likeliest ids at the position and a sample of the others."""
     if count >= vocab_size:
         return np.arange(vocab_size)
-    order = np.argsort(-np.bincount(tokens, minlength=vocab_size), kind="stable")
-    frequent = order[: count // 2]
-    rest = generator.choice(order[count // 2 :], count - len(frequent), replace=False)
-    return np.sort(np.concatenate([frequent, rest]))
+    likely = likely_ids(tokens, position, count // 2)
+    rest = np.setdiff1d(np.arange(vocab_size), likely)
+    return np.sort(np.concatenate([likely, generator.choice(rest, count - len(likely), replace=False)]))
 
 
 def share_ruled_out(positions: int) -> float:
