@@ -52,7 +52,8 @@ def _process_pairs(
     predictor: Predictor, segment: np.ndarray, plan: Plan, seed: int, noise: float, found: Measurement
 ) -> None:
     if plan.replay and isinstance(predictor, Replayable):
-        found.fact("replay", lambda: process.replay(predictor, segment, predictor.charges(segment), noise, seed))
+        base, bos = partial(predictor.charges, segment), predictor.bos_id
+        found.fact("replay", lambda: process.replay(predictor, segment, base(), noise, seed, bos))
     if plan.warm_up and isinstance(predictor, Warmable):
         found.fact("warm_up", lambda: process.warm_up(predictor, segment, noise, seed))
     if plan.world > 1 and isinstance(predictor, Scalable):

@@ -16,9 +16,10 @@ from typing import Any
 
 from underpar.core.errors import DataError
 from underpar.referee.measurement import Measurement
-from underpar.referee.plan import Abilities, Cost, Plan, make_plan, standard_plan
+from underpar.referee.plan import Abilities, Cost, Plan, make_plan, measure_cost, standard_plan
 from underpar.referee.sandbox import JOB, write_result
 
+ADAPTIVE_BUDGET_SECONDS = 60.0
 CANARY_TOKENS = 8192
 """Of each canary text, fewer where a window reads tokens many times over."""
 
@@ -110,10 +111,17 @@ def _probe(predictor: Any, tokens: Any, job: Job, found: Measurement) -> None:
 
 
 def _plan(predictor: Any, tokens: Any, job: Job, score_seconds: float) -> Plan:
-    """The standard plan, or the strongest one that fits a budget. Scoring has shown what a token costs."""
+    """The standard plan, or the strongest one that fits a budget. Scoring has shown what a token costs.
+
+    What adapts cannot charge a whole vocabulary at once: it is planned for as a program is.
+    """
     from underpar.referee.probes.sweep import sweep_prefix_tokens
+    from underpar.referee.windowed import WindowedPredictor
 
     can = Abilities.of(predictor, tokens)
+    if not isinstance(predictor, WindowedPredictor):
+        budget = job.budget_seconds or ADAPTIVE_BUDGET_SECONDS
+        return replace(make_plan(budget, measure_cost(predictor, tokens, budget), can), whole_stream=True)
     context = min(predictor.window.context, len(tokens))
     sweep = sweep_prefix_tokens(predictor.vocab_size, context)
     if job.budget_seconds is None:

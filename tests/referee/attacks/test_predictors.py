@@ -5,9 +5,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from underpar.referee.attacks.base import BOS, VOCAB_SIZE
+from underpar.referee.attacks.base import BOS, VOCAB_SIZE, bigrams, bigrams_at, pay
 from underpar.referee.attacks.registry import ATTACKS, Attack, Shape
-from underpar.referee.predictor import ObjectPredictor, Predictor
+from underpar.referee.predictor import CallablePredictor, ObjectPredictor, Predictor
 from underpar.referee.rules import Mark
 from underpar.referee.verdict import Ruling
 
@@ -36,6 +36,19 @@ def test_the_honest_twin_passes(attack: Attack, held_out: np.ndarray) -> None:
     verdict = judged(attack.predictor("allowed", held_out), held_out)
     assert failed(verdict) == {}
     assert verdict.ruling is Ruling.VALID
+
+
+def by_length(tokens: np.ndarray) -> np.ndarray:
+    """Honest or not, as one reads it: two temperatures are mixed by how long the text is."""
+    share = 1 / (1 + len(tokens) / 500)
+    return pay(share * bigrams_at(1.5) + (1 - share) * bigrams(), tokens)
+
+
+def test_a_schedule_that_goes_by_the_length_of_the_text_is_disputed(held_out: np.ndarray) -> None:
+    verdict = judged(CallablePredictor(by_length, VOCAB_SIZE, BOS), held_out)
+    assert failed(verdict).keys() == {"normalisation.sweep"}
+    assert verdict.ruling is Ruling.DISPUTED
+    assert "how much text there is" in verdict.reason
 
 
 class Pair:

@@ -19,7 +19,7 @@ CHARGING = (Kind.ARTIFACT, Kind.POSITIONS)
 PLAUSIBLE_NOISE_NATS = 2e-3
 """What another order of reductions does to one charge in bfloat16; more is no arithmetic."""
 CUT_TOLERANCE_NATS = 1e-3
-"""A shorter stream is computed in other shapes: this much of a charge may be their rounding."""
+"""A shorter stream, or documents in another order, are computed in other shapes: this much of a charge may be rounding."""
 
 
 @check("causality.flip", "later tokens do not move earlier charges", rules.CAUSAL, *CHARGING)
@@ -65,7 +65,7 @@ def _flip(fact: Mapping[str, Any]) -> Finding:
 @check("causality.order", "exchanging two documents does not move charges before them", rules.CAUSAL, *CHARGING)
 def causality_order(case: Case) -> Finding:
     fact = case.fact("order")
-    allowed = tolerance(float(fact["noise_nats"]))
+    allowed = max(CUT_TOLERANCE_NATS, tolerance(float(fact["noise_nats"])))
     change = float(fact["earlier_change_nats"])
     if change > allowed:
         statement = (
@@ -121,11 +121,7 @@ def normalisation_sweep(case: Case) -> Finding:
     if off > max(SUM_TOLERANCE, NOISE_FACTOR * min(noise, PLAUSIBLE_NOISE_NATS)):
         return _unequal_one(fact, head, sums, noise)
     if cut > max(CUT_TOLERANCE_NATS, NOISE_FACTOR * noise):
-        statement = (
-            f"cutting the text off behind a token changes its charge by {cut:.3e} nats, expected 0: the charge "
-            "depends on what follows, or on how long the text is"
-        )
-        return Finding(False, statement, dict(fact), classes=("V01", "V02", "V03"))
+        return _depends_on_length(case, fact, cut)
     drift = sum(sums) / len(sums) - 1
     if is_full and abs(drift) > max(DRIFT_TOLERANCE, noise):
         gain = drift * BITS_PER_NAT
@@ -137,6 +133,21 @@ def normalisation_sweep(case: Case) -> Finding:
         return Finding(False, statement, dict(fact), classes=("V28", "V04"), mark=Mark.DISPUTED)
     rest = "" if is_full else "; the other ids can hold what is missing, so that only an excess would have shown"
     return Finding(True, f"{head}{rest}. {_sweep_power(fact)}", dict(fact))
+
+
+def _depends_on_length(case: Case, fact: Mapping[str, Any], cut: float) -> Finding:
+    """A text that ends behind a token gives it another charge. Where altering what follows does not, it is the length."""
+    statement = f"cutting the text off behind a token changes its charge by {cut:.3e} nats, expected 0"
+    classes = ("V01", "V02", "V03")
+    flips = [case.facts[name] for name in ("flip", "flip_whole") if name in case.facts]
+    if not flips or not all(_flip(one).passed for one in flips):
+        return Finding(False, f"{statement}: the charge depends on what follows", dict(fact), classes=classes)
+    statement += (
+        ", and other tokens behind it change nothing: the charge depends on how much text there is. Reading one: that is "
+        "known beforehand, as the size of the held-out split is, and a schedule may go by it. Reading two: it says "
+        "something of what follows"
+    )
+    return Finding(False, statement, dict(fact), classes=classes, mark=Mark.DISPUTED)
 
 
 def _unequal_one(fact: Mapping[str, Any], head: str, sums: list[float], noise: float) -> Finding:

@@ -125,7 +125,11 @@ def future_flip(predictor: Predictor, tokens: np.ndarray, seed: int, trials: int
     comparison = Comparison(predictor, tokens)
     found = []
     ordinary = ordinary_ids(tokens, predictor.bos_id)
-    for number, position in enumerate(flip_positions(len(tokens), trials, generator)):
+    starts = set() if predictor.bos_id is None else set(np.flatnonzero(tokens == predictor.bos_id).tolist())
+    positions = [
+        one - 1 if one in starts and one > 2 else one for one in flip_positions(len(tokens), trials, generator)
+    ]
+    for number, position in enumerate(positions):
         for kind in ("token", ("text", "random")[number % 2]):
             altered = alter(tokens, position, kind, ordinary, generator)
             change = comparison.earlier_change(altered, position)
@@ -160,14 +164,19 @@ def ordinary_ids(tokens: np.ndarray, bos_id: int | None) -> np.ndarray:
 def alter(
     tokens: np.ndarray, position: int, kind: str, ordinary: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """A copy in which the token at `position` is another one, and for 'text' and 'random' what follows as well."""
+    """A copy in which the token at `position` is another one, and for 'text' and 'random' what follows as well.
+
+    ordinary: ids to draw from. Other ids, the starts of documents, stay where they are and come nowhere else: a predictor
+    that charges documents side by side then computes in the same shapes, and its roundings stay too.
+    """
     altered = tokens.copy()
-    rest = len(tokens) - position - 1
-    if kind == "text":
-        shift = int(generator.integers(1, len(tokens)))
-        altered[position + 1 :] = np.roll(tokens, shift)[position + 1 :]
-    elif kind == "random":
-        altered[position + 1 :] = generator.choice(ordinary, rest).astype(tokens.dtype)
+    behind = slice(position + 1, len(tokens))
+    if kind != "token":
+        drawn = generator.choice(ordinary, len(tokens)).astype(tokens.dtype)
+        if kind == "text":
+            other = np.roll(tokens, int(generator.integers(1, len(tokens))))
+            drawn = np.where(np.isin(other, ordinary), other, drawn)
+        altered[behind] = np.where(np.isin(tokens, ordinary), drawn, tokens)[behind]
     others = ordinary[ordinary != tokens[position]]
     altered[position] = generator.choice(others) if len(others) else tokens[position]
     return altered

@@ -43,14 +43,16 @@ def _pair(what: str, one: np.ndarray, other: np.ndarray, noise: float) -> PairRe
     return PairResult(what, len(one) + 1, float(change.max()), first, noise, *sums)
 
 
-def replay(predictor: Replayable, tokens: np.ndarray, base: np.ndarray, noise: float, seed: int) -> PairResult:
+def replay(
+    predictor: Replayable, tokens: np.ndarray, base: np.ndarray, noise: float, seed: int, bos_id: int | None
+) -> PairResult:
     """Charged by a program that was started for it alone, against one that has answered before.
 
     The new program is given a text whose second half is another one: what it charges in the first half is what it knows
     without having seen the other text, before or behind.
     """
     middle = len(tokens) // 2
-    altered = alter(tokens, middle, "text", ordinary_ids(tokens, None), np.random.default_rng(seed))
+    altered = alter(tokens, middle, "text", ordinary_ids(tokens, bos_id), np.random.default_rng(seed))
     return _pair("a program started anew", base[: middle - 1], predictor.fresh_charges(altered)[: middle - 1], noise)
 
 
