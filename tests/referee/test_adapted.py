@@ -1,0 +1,87 @@
+"""Predictors that learn while they are scored: the house's own pass; the same loop in the wrong order is refused."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from underpar.data.context import row_context
+from underpar.data.sample import sample_documents
+from underpar.data.tokenizer_base import ByteTokenizer
+from underpar.evaluate.adaptation import (
+    AdapterAdamW,
+    DocumentTTT,
+    GlobalSGD,
+    LongestFirst,
+    PhasedTTT,
+    SequentialTTT,
+    WarmStart,
+)
+from underpar.model.gpt import GPT, GPTConfig
+from underpar.nn.adapters import LoRA
+from underpar.nn.attention import Attention
+from underpar.referee.adapted import AdaptedPredictor
+from underpar.referee.plan import Plan
+from underpar.referee.predictor import CallablePredictor, Predictor
+from underpar.referee.verdict import Ruling, Verdict
+
+from .attacks.judging import failed, judged
+
+VOCAB, BOS = 260, ByteTokenizer().bos_id
+CHUNK, CONTEXT = 16, 64
+FAST = AdapterAdamW(lr=0.02)
+DOCUMENT = DocumentTTT(lora=LoRA(rank=4), optimiser=FAST, context=CONTEXT, chunk_tokens=CHUNK, slots=2).frozen()
+WARM = DocumentTTT(
+    lora=LoRA(rank=4), optimiser=FAST, start=WarmStart(), context=CONTEXT, chunk_tokens=CHUNK, slots=2
+).frozen()
+SGD = GlobalSGD(lr=0.3, chunk_tokens=128, context=CONTEXT)
+PHASED = PhasedTTT(
+    lora=LoRA(rank=4), optimiser=FAST, context=CONTEXT, chunk_tokens=CHUNK, slots=2, prefix_fraction=0.6, phases=2, sgd=SGD
+).frozen()
+PLAN = Plan(
+    segment_tokens=260, flip_trials=4, canaries=("uniform",), canary_tokens=260, sweep_positions=2, sweep_ids=24, swaps=1,
+    boundaries=1, warm_up=True, whole_stream=True,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    config = GPTConfig(vocab_size=VOCAB, num_layers=2, model_dim=32, attention=Attention(num_heads=2, num_kv_heads=1))
+    torch.manual_seed(3)
+    made = config.frozen().build().float()
+    with torch.no_grad():
+        for param in made.parameters():
+            param.add_(0.05 * torch.randn_like(param))
+    made.compute_dtype = torch.float32
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def text() -> np.ndarray:
+    tokenizer = ByteTokenizer()
+    parts = [np.append([BOS], tokenizer.encode_ids(d.text[:64])) for d in sample_documents("val")][:6]
+    return np.concatenate(parts).astype(np.uint16)
+
+
+def passed(verdict: Verdict) -> set[str]:
+    return {check.id for check in verdict.checks if check.passed}
+
+
+@pytest.mark.parametrize("adaptation", [DOCUMENT, WARM, PHASED], ids=["document", "warm", "phased"])
+def test_test_time_training_is_valid(model: GPT, text: np.ndarray, adaptation: DocumentTTT) -> None:
+    box = AdaptedPredictor(model, adaptation, VOCAB, BOS)
+    plain = AdaptedPredictor(model, DOCUMENT.replace(optimiser=AdapterAdamW(lr=0.0)), VOCAB, BOS)
+    assert box.charges(text).sum() < plain.charges(text).sum() - 1.0, "it learns"
+    verdict = judged(box, text, plan=PLAN)
+    assert failed(verdict) == {}, verdict.reason
+    assert verdict.ruling is Ruling.VALID
+    assert {"causality.flip", "causality.order", "process.repeats", "process.warm_up", "canary.uniform"} <= passed(verdict)
+
+
+def test_adapters_of_a_document_leave_the_next_one_alone(model: GPT, text: np.ndarray) -> None:
+    alone, handed_on = (
+        judged(AdaptedPredictor(model, one, VOCAB, BOS), text, plan=PLAN) for one in (DOCUMENT, PHASED)
+    )
+    assert "causality.isolation" in passed(alone)
+    assert "causality.isolation" not in passed(handed_on)
