@@ -1,6 +1,7 @@
 """Predictors that learn while they are scored: the house's own pass; the same loop in the wrong order is refused."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from underpar.evaluate.adaptation import (
     AdapterAdamW,
     DocumentTTT,
     GlobalSGD,
-    LongestFirst,
     PhasedTTT,
     SequentialTTT,
     WarmStart,
@@ -38,12 +38,21 @@ WARM = DocumentTTT(
 STILL = DocumentTTT(lora=LoRA(rank=4), optimiser=AdapterAdamW(lr=0.0), context=CONTEXT, chunk_tokens=CHUNK).frozen()
 SGD = GlobalSGD(lr=0.3, chunk_tokens=16, context=16)
 PHASED = PhasedTTT(
-    lora=LoRA(rank=4), optimiser=FAST, context=CONTEXT, chunk_tokens=CHUNK, slots=2, prefix_fraction=0.8, phases=2, sgd=SGD
+    lora=LoRA(rank=4),
+    optimiser=FAST,
+    context=CONTEXT,
+    chunk_tokens=CHUNK,
+    slots=2,
+    prefix_fraction=0.8,
+    phases=2,
+    sgd=SGD,
 ).frozen()
 PLAN = Plan(
     segment_tokens=160, flip_trials=3, canaries=("uniform",), canary_tokens=160, sweep_positions=1, sweep_ids=8, swaps=1,
     boundaries=1, warm_up=True, whole_stream=True,
 )  # fmt: skip
+
+FLIPS = Plan(segment_tokens=160, flip_trials=2, canaries=(), whole_stream=True)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +85,65 @@ def test_test_time_training_is_valid(model: GPT, text: np.ndarray, adaptation: D
     verdict = judged(box, text, plan=PLAN)
     assert failed(verdict) == {}, verdict.reason
     assert verdict.ruling is Ruling.VALID
-    assert {"causality.flip", "causality.order", "process.repeats", "process.warm_up", "canary.uniform"} <= passed(verdict)
+    assert {"causality.flip", "causality.order", "process.repeats", "process.warm_up", "canary.uniform"} <= passed(
+        verdict
+    )
 
 
 def test_adapters_of_a_document_leave_the_next_one_alone(model: GPT, text: np.ndarray) -> None:
-    alone, handed_on = (
-        judged(AdaptedPredictor(model, one, VOCAB, BOS), text, plan=PLAN) for one in (DOCUMENT, PHASED)
+    verdict = judged(AdaptedPredictor(model, DOCUMENT, VOCAB, BOS), text, plan=replace(FLIPS, swaps=1, boundaries=2))
+    assert {"causality.isolation", "causality.order"} <= passed(verdict)
+    assert next(c for c in verdict.checks if c.id == "causality.order").evidence["later_change_nats"] == 0.0
+
+
+# ------------------------------------------------------------------------------------------------- the wrong order
+
+
+def by_chunks(model: GPT, tokens: np.ndarray, *, learns_first: bool) -> np.ndarray:
+    """SGD on the weights, a step on every chunk: before it is charged, or after."""
+    learner = copy.deepcopy(model).requires_grad_(True)
+    sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
+    charges = np.empty(len(tokens) - 1)
+    for first in range(0, len(charges), CHUNK):
+        stop = min(first + CHUNK, len(charges))
+        window = max(0, stop - CONTEXT)
+        inputs, targets = (
+            torch.from_numpy(tokens[shift + window : shift + stop].astype(np.int64))[None] for shift in (0, 1)
+        )
+        for learns in (learns_first, not learns_first):
+            losses = learner(inputs, targets, row_context(inputs, BOS))[0, first - window :]
+            if learns:
+                sgd.zero_grad()
+                losses.mean().backward()
+                sgd.step()
+            else:
+                charges[first:stop] = losses.detach().double().numpy()
+    return charges
+
+
+def test_a_chunk_is_charged_and_then_learnt(model: GPT, text: np.ndarray) -> None:
+    honest, cheat = (
+        CallablePredictor(lambda tokens, first=first: by_chunks(model, tokens, learns_first=first), VOCAB, BOS)
+        for first in (False, True)
     )
-    assert "causality.isolation" in passed(alone)
-    assert "causality.isolation" not in passed(handed_on)
+    assert cheat.charges(text).sum() < honest.charges(text).sum() - 1.0
+    assert judged(honest, text, plan=FLIPS).ruling is Ruling.VALID
+    refused(cheat, text)
+
+
+def test_a_first_epoch_that_is_not_charged_is_seen(model: GPT, text: np.ndarray) -> None:
+    """The honest evaluator, given the text twice; the second time is reported."""
+    box = AdaptedPredictor(model, PHASED, VOCAB, BOS)
+    refused(CallablePredictor(lambda tokens: box.charges(np.tile(tokens, 2))[len(tokens) :], VOCAB, BOS), text)
+
+
+def refused(box: Predictor, text: np.ndarray) -> None:
+    verdict = judged(box, text, plan=FLIPS)
+    assert verdict.ruling is Ruling.INVALID
+    assert "V01" in failed(verdict)["causality.flip"]
+
+
+def test_stretches_learnt_one_after_the_other_are_valid(model: GPT, text: np.ndarray) -> None:
+    adaptation = SequentialTTT(context=32, stride=16, chunk_tokens=32, lr=0.1, epochs=1).frozen()
+    verdict = judged(AdaptedPredictor(model, adaptation, VOCAB, BOS), text, plan=PLAN)
+    assert failed(verdict) == {}, verdict.reason

@@ -29,6 +29,8 @@ class Ruling(StrEnum):
 
 BUDGET = "the budget did not reach it"
 """How a check that would have cost too much says so."""
+CORE = ("causality.flip", "normalisation.sweep", "canary.uniform")
+"""Without these a valid verdict says little, and the headline tells."""
 EXIT_CODES = {Ruling.VALID: 0, Ruling.INVALID: 1, Ruling.DISPUTED: 3, Ruling.UNVERIFIABLE: 4}
 """Exit codes of `underpar verify`; 2 is a mistake of the user's."""
 
@@ -120,7 +122,7 @@ class Verdict:
         """The word, and the check that decided it."""
         one = self.decisive
         if one is None:
-            unreached = [check.id for check in self.checks if check.passed is None and BUDGET in check.statement]
+            unreached = [c.id for c in self.checks if c.id in CORE and c.passed is None and BUDGET in c.statement]
             return str(self.ruling) + (f", but the budget did not reach {', '.join(unreached)}" if unreached else "")
         named = "".join(f"; looks like {id} {CLASSES[id].title}" for id in one.classes[:1])
         return f"{self.ruling} ({one.rule}, {one.id}{named})"

@@ -39,16 +39,29 @@ def test_the_honest_twin_passes(attack: Attack, held_out: np.ndarray) -> None:
 
 
 def by_length(tokens: np.ndarray) -> np.ndarray:
-    """Honest or not, as one reads it: two temperatures are mixed by how long the text is."""
-    share = 1 / (1 + len(tokens) / 500)
+    """Two temperatures are mixed by how long the text is: a schedule, which a decoder can be told in a few bits."""
+    return mixed(1 / (1 + len(tokens) / 500), tokens)
+
+
+def by_layout(tokens: np.ndarray) -> np.ndarray:
+    """They are mixed by how long the documents are: which is as much to tell as there are documents."""
+    starts = np.append(np.flatnonzero(tokens == BOS), len(tokens))
+    return mixed(np.arange(len(starts) - 1) @ np.diff(starts) % 97 / 97, tokens)
+
+
+def mixed(share: float, tokens: np.ndarray) -> np.ndarray:
     return pay(share * bigrams_at(1.5) + (1 - share) * bigrams(), tokens)
 
 
-def test_a_schedule_that_goes_by_the_length_of_the_text_is_disputed(held_out: np.ndarray) -> None:
+def test_a_schedule_may_go_by_the_length_of_the_text_and_not_by_its_documents(held_out: np.ndarray) -> None:
     verdict = judged(CallablePredictor(by_length, VOCAB_SIZE, BOS), held_out)
-    assert failed(verdict).keys() == {"normalisation.sweep"}
-    assert verdict.ruling is Ruling.DISPUTED
-    assert "how much text there is" in verdict.reason
+    assert verdict.ruling is Ruling.VALID
+    sweep = next(check for check in verdict.checks if check.id == "normalisation.sweep")
+    assert "how much text there is" in sweep.statement
+    uneven = np.concatenate([held_out[:100], *(held_out[150 * n : 150 * n + 40 + 9 * n] for n in range(1, 12))])
+    verdict = judged(CallablePredictor(by_layout, VOCAB_SIZE, BOS), uneven)
+    assert verdict.ruling is Ruling.INVALID
+    assert {"causality.order", "normalisation.sweep"} & failed(verdict).keys()
 
 
 class Pair:

@@ -29,11 +29,11 @@ def artifact_reload(case: Case) -> Finding:
         f"{fact['parameters']:,} parameters and {fact['window']} read from the file, checksums whole, architecture "
         "from its header"
     )
+    if fact.get("adaptation"):
+        statement += f"; it learns as it is scored, by {fact['adaptation'].partition('(')[0]}"
     if not same:
         statement = f"the clean process read a file with sha256 {fact['sha256'][:16]}, not {case.artifact_sha256[:16]}"
-    return Finding(
-        same, statement, {"parameters": fact["parameters"], "window": fact["window"], "sha256": fact["sha256"]}
-    )
+    return Finding(same, statement, {key: fact.get(key) for key in ("parameters", "window", "adaptation", "sha256")})
 
 
 @check("tokenizer.identity", "the tokenizer is the one that the artifact names", rules.TOKENIZER, Kind.ARTIFACT)

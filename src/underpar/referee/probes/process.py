@@ -61,6 +61,7 @@ def warm_up(predictor: Warmable, tokens: np.ndarray, noise: float, seed: int) ->
     generator = np.random.default_rng(seed)
     ids = ordinary_ids(tokens, None)
     one, other = (generator.choice(ids, len(tokens)).astype(tokens.dtype) for _ in range(2))
+    one[0] = other[0] = tokens[0]  # texts begin with the start of a document, where there is one
     found = predictor.charges_after(one, tokens), predictor.charges_after(other, tokens)
     return _pair("the tokens of the warm-up", *found, noise)
 
