@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from underpar.data.caseops import MARKERS
 from underpar.data.sample import sample_documents
-from underpar.data.tokenizers import Bytes, CaseOps, SentencePiece, Tokenizer, TokenizerConfig
+from underpar.data.tokenizers import Bytes, CaseOps, Gpt2, SentencePiece, Tokenizer, TokenizerConfig
 
 HOSTILE = [
     "",
@@ -40,7 +40,7 @@ HOSTILE_TEXT = st.text(
     max_size=60,
 )
 
-LOSSLESS: list[TokenizerConfig] = [Bytes(), SentencePiece(vocab_size=1024), CaseOps(vocab_size=1024)]
+LOSSLESS: list[TokenizerConfig] = [Bytes(), Gpt2(), SentencePiece(vocab_size=1024), CaseOps(vocab_size=1024)]
 
 
 @cache

@@ -141,7 +141,7 @@ def _tokenizer(args: argparse.Namespace, inputs: list[Path], skipped: int, progr
 
 def _configure_fineweb(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--tokenizer", default="sp1024", help="sp1024, sp8192, byte260, caseops8192 or the export's name"
+        "--tokenizer", default="sp1024", help="sp1024, sp8192, byte260, caseops8192, gpt2 or the export's name"
     )
     parser.add_argument(
         "--train-shards",

@@ -7,7 +7,9 @@ An export has this layout, under 'datasets/' or at the top of a dataset reposito
     datasets/fineweb10B_sp1024/fineweb_train_000000.bin  the first N of the frozen order
     tokenizers/fineweb_1024_bpe.model
 
-Source: the data manifest of openai/parameter-golf, and the CaseOps export of its PR #1729.
+The GPT-2 export of the speedrun has no manifest and no folders: one validation shard, and training shards counted from 1.
+
+Source: the data manifest of openai/parameter-golf, and the CaseOps export of its PR #1729; kjj0/fineweb10B-gpt2.
 """
 
 import json
@@ -16,12 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from underpar.core.errors import DataError, suggest
 from underpar.data.fineweb_sources import HUB_FOLDER, LocalFolder, Source
+from underpar.data.gpt2 import Gpt2Tokenizer
 from underpar.data.manifest import MANIFEST_FILE, Manifest, SplitCounts, file_entry
 from underpar.data.shards import open_shard, read_count, shard_files, shard_name, sidecar_name
 from underpar.data.staging import staged_folder
@@ -29,6 +32,7 @@ from underpar.data.tokenizer_base import IDENTITY_FILE, MODEL_FILE, ByteTokenize
 from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import stream_byte_counts
 
+GPT2_TRAIN_SHARDS = 103
 EXPORT_NAMES = {"caseops8192": "sp8192_lossless_caps_caseops_v1_reserved"}
 """Our short name -> the name in the export, where they differ."""
 
@@ -120,11 +124,15 @@ class _Export:
     name: str
     stats: dict[str, Any]
     tokenizer: dict[str, Any]
+    first_train: ClassVar[int] = 0
+    """Number of the first training shard."""
 
     @classmethod
     def find(cls, source: Source, scratch: Path, wanted: str) -> "_Export":
         """Read the manifest of the export and choose the dataset."""
         prefix = next((p for p in ("datasets/", "") if source.has(f"{p}manifest.json")), None)
+        if prefix is None and wanted == Gpt2Tokenizer.name and source.has(shard_name("val", 0)):
+            return _FlatExport(source, "", wanted, {"files_val": 1, "files_train": GPT2_TRAIN_SHARDS}, {})
         if prefix is None:
             raise DataError(f"{source.name} has no manifest.json; is it an export of the 16 MB game?")
         path = scratch / "manifest.json"
@@ -170,15 +178,19 @@ class _Export:
             raise DataError(
                 f"{self.name} has {self.count('files_train')} training shards, {train_shards} were asked for"
             )
-        val = range(self.count("files_val"))
+        val, train = range(self.count("files_val")), range(self.first_train, self.first_train + train_shards)
         sidecars = [sidecar_name(i) for i in val] if tokenizer.kind == "caseops" else []
-        return [shard_name("val", i) for i in val] + sidecars + [shard_name("train", i) for i in range(train_shards)]
+        return [shard_name("val", i) for i in val] + sidecars + [shard_name("train", i) for i in train]
+
+    def place(self, name: str) -> str:
+        """Where a shard lies in the source."""
+        return f"{self.prefix}datasets/{self.name}/{name}"
 
     def fetch_shards(self, folder: Path, names: Sequence[str]) -> None:
         """Every shard that is not there whole."""
         for name in names:
             if not _is_whole(folder / name):
-                self.source.fetch(f"{self.prefix}datasets/{self.name}/{name}", folder / name)
+                self.source.fetch(self.place(name), folder / name)
                 read_count(folder / name)
 
     def check(self, folder: Path, tokenizer: Tokenizer, names: Sequence[str], origin: dict[str, str]) -> Manifest:
@@ -202,6 +214,19 @@ class _Export:
             overlap_documents_dropped=0,
             files={name: file_entry(folder / name) for name in sorted([MODEL_FILE, IDENTITY_FILE, *names])},
         )
+
+
+@dataclass(frozen=True)
+class _FlatExport(_Export):
+    """The GPT-2 export."""
+
+    first_train: ClassVar[int] = 1
+
+    def fetch_tokenizer(self, scratch: Path) -> Tokenizer:
+        return Gpt2Tokenizer()
+
+    def place(self, name: str) -> str:
+        return name
 
 
 def _is_whole(path: Path) -> bool:

@@ -9,7 +9,11 @@ from typing import Any, Protocol
 from underpar.core.errors import DataError
 
 OFFICIAL_REPO = "willdepueoai/parameter-golf"
-KNOWN_REPOS = {"sp8192": "kevclark/parameter-golf", "caseops8192": "romeerp/parameter-golf-caseops-v1"}
+KNOWN_REPOS = {
+    "sp8192": "kevclark/parameter-golf",
+    "caseops8192": "romeerp/parameter-golf-caseops-v1",
+    "gpt2": "kjj0/fineweb10B-gpt2",
+}
 """Where an export lies that the official repository does not hold."""
 HUB_FOLDER = ".hub"
 """Where huggingface-hub keeps what it is fetching, beside the finished files."""

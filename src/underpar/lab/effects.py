@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from underpar.core.config import Change, Config, default_of, diff, show
+from underpar.core.errors import ConfigError
 from underpar.core.ledger import ReadLedger
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
@@ -177,7 +178,12 @@ class _Judge:
         return any(settings.phase.quantised for settings in self.consumed)
 
     def _replayed(self, path: str) -> Verdict:
-        other = _with_value_of(self.config.schedule, self.against.schedule, path)
+        try:
+            return self._compared(_with_value_of(self.config.schedule, self.against.schedule, path))
+        except ConfigError as problem:  # a table for other steps than these, say
+            return True, f"this run could not have been with the other value: {problem}"
+
+    def _compared(self, other: Schedule) -> Verdict:
         deaf: set[str] = set()
         for step, (progress, ours) in enumerate(zip(self.visited, self.consumed, strict=True), start=1):
             parts = _differing(ours, other.at(progress, self.budget))
