@@ -134,8 +134,8 @@ class SelfAttention(Module):
     def _paired(self, q: Tensor, k: Tensor, v: Tensor, frame: Frame, pairs: HeadPairs) -> Tensor:
         assert frame.paired is not None
         gain = self._gain(frame.windows, q)
-        even = qk_norm_rope(q[:, :, 0::2], k[:, :, 0::2], gain[0::2], *frame.paired.even, eps=EPS)
-        odd = qk_norm_rope(q[:, :, 1::2], k[:, :, 1::2], gain[1::2], *frame.paired.odd, eps=EPS)
+        even = qk_norm_rope(q[:, :, 0::2], k[:, :, 0::2], gain[0::2].contiguous(), *frame.paired.even, eps=EPS)
+        odd = qk_norm_rope(q[:, :, 1::2], k[:, :, 1::2], gain[1::2].contiguous(), *frame.paired.odd, eps=EPS)
         q, k = (pairs.spread(interleaved(*both)) for both in zip(even, odd, strict=True))
         longest = 2 * frame.ctx.max_seqlen
         return pairs.merge(
