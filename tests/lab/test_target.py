@@ -57,6 +57,9 @@ def test_run_to_a_target(
     assert list(trained["breakdown"]) == ["start-up", "build", "rehearsal", "warm-up", "validation", "train"]
     assert trained["breakdown"]["start-up"] > 0
     assert trained["first_step_ms"] > 0
+    assert main(["target", *runs, "--target", "9", "--steps", "--json"]) == 0
+    fewest = json.loads(capsys.readouterr().out)
+    assert fewest["record"]["step"] == 2  # the first validation
     main(["target", *runs, "--target", "9", "--anchors", *runs, "--reference", "1.0", "--json"])
     calibrated = json.loads(capsys.readouterr().out)
     mean = sum(run["train_seconds"] for run in calibrated["record"]["runs"]) / 2

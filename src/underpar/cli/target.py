@@ -14,6 +14,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="runs of one recipe")
     parser.add_argument("--target", type=float, default=3.28, help="loss in nats per token (default: 3.28)")
+    parser.add_argument(
+        "--steps", action="store_true", help="the optimiser track: fewest steps by the z-rule, not seconds"
+    )
     parser.add_argument("--against", nargs="+", type=Path, default=[], metavar="RUN_DIR", help="baseline, same machine")
     parser.add_argument(
         "--anchors", nargs="+", type=Path, default=[], metavar="RUN_DIR", help="runs of a reference recipe"
@@ -31,12 +34,15 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.anchors) != (args.reference is not None):
         raise ConfigError("--anchors and --reference belong together: runs of a recipe, and the seconds they stand for")
-    found = target.judge(args.run_dirs, args.against, args.target)
+    judge = target.judge_steps if args.steps else target.judge
+    found = judge(args.run_dirs, args.against, args.target)
     if args.anchors:
         factor = target.calibration(args.anchors, args.reference)
         found |= {"calibration": factor.to_json(), "calibrated": target.calibrated(args.run_dirs, factor)}
     if args.record:
-        record = target.record(args.run_dirs, args.against, args.target, out=args.record, author=args.author)
+        record = target.record(
+            args.run_dirs, args.against, args.target, out=args.record, author=args.author, counts_steps=args.steps
+        )
         found["folder"] = str(record)
     show(args, found, target.lines(args.run_dirs, args.target))
     return 0 if found["passes"] else 1

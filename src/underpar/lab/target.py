@@ -13,6 +13,7 @@ from underpar.records.run import load_runs
 from underpar.records.speedrun import Arm, load_arm, write_speedrun
 from underpar.records.timed import timed_runs
 from underpar.stats import Calibration, StatsError, TTest, calibrate, faster
+from underpar.stats.steps import NEEDED, better, steps_to_target
 
 RECORD_TRACKS = {3.28: "track_1_short", 2.92: "track_2_medium"}
 """Where the field keeps its records, by target in nats."""
@@ -51,6 +52,26 @@ def judge(folders: Sequence[Path], baseline: Sequence[Path], target_nats: float)
     return found
 
 
+def judge_steps(folders: Sequence[Path], baseline: Sequence[Path], target_nats: float) -> dict[str, Any]:
+    """The same for the fewest steps: by validations on a common grid, whatever the seconds."""
+    ours = steps_to_target(_curves(folders), target_nats)
+    found: dict[str, Any] = {"record": ours.to_json(), "sentence": ours.sentence(), "passes": ours.passes}
+    if baseline:
+        other = steps_to_target(_curves(baseline), target_nats)
+        value = better(ours, other)
+        found |= {"baseline": other.to_json(), "baseline_sentence": other.sentence(), "pairwise": value}
+        found["comparison"] = (
+            f"{value:.5f} by the pairwise rule, {NEEDED} is needed: {'met' if value >= NEEDED else 'not met'}"
+        )
+    return found
+
+
+def _curves(folders: Sequence[Path]) -> list[dict[int, float]]:
+    runs = load_runs(folders)
+    timed_runs(runs)  # refuses runs of several recipes, and runs that did not end
+    return [{int(event["step"]): float(event["loss_nats"]) for event in run.validations} for run in runs]
+
+
 def _test(arm: Arm, baseline: Arm) -> TTest | StatsError:
     try:
         return faster(arm.result, baseline.result)
@@ -68,7 +89,13 @@ def lines(folders: Sequence[Path], target_nats: float) -> list[str]:
 
 
 def record(
-    folders: Sequence[Path], baseline: Sequence[Path], target_nats: float, *, out: Path | None, author: str
+    folders: Sequence[Path],
+    baseline: Sequence[Path],
+    target_nats: float,
+    *,
+    out: Path | None,
+    author: str,
+    counts_steps: bool = False,
 ) -> Path:
     """Write the record folder; by default beside the runs, where the field would look for it."""
     arm = load_arm(folders, target_nats)
@@ -78,7 +105,9 @@ def record(
     track = RECORD_TRACKS.get(target_nats, f"track_own_{target_nats:g}")
     place = out or _free(folders[0].parent.parent / "records" / track / f"{now:%Y-%m-%d}_{short}")
     blurb = str(arm.runs[0].config.get("summary") or arm.name)
-    return write_speedrun(place, arm, other, source_of=source_of, author=author, name=arm.name, blurb=blurb)
+    return write_speedrun(
+        place, arm, other, source_of=source_of, author=author, name=arm.name, blurb=blurb, counts_steps=counts_steps
+    )
 
 
 def _free(place: Path) -> Path:
