@@ -39,7 +39,7 @@ def make_run(folder: Path, seed: int, loss: float, seconds: float, steps: int = 
     }
     environment = {
         "python": "3.12.7", "torch": "2.11.0+cu128", "cuda": "12.8", "gpu": "NVIDIA H100 80GB HBM3", "gpu_count": 8,
-        "packages": {"triton": "3.6.0"}, "nvidia_smi": "|   0  NVIDIA H100 80GB HBM3          On  |",
+        "packages": {"triton": "3.6.0"},
         "machine": settings.get("machine", f"node{(seed - 1) // 5}"),
     }  # fmt: skip
     train = {
@@ -57,6 +57,7 @@ def make_run(folder: Path, seed: int, loss: float, seconds: float, steps: int = 
             events.append({"event": "validation", "step": step, "loss_nats": shown, "train_seconds": at})
     for name, data in (("config", config), ("environment", environment), ("train", train)):
         (folder / f"{name}.json").write_text(json.dumps(data))
+    (folder / "nvidia-smi.txt").write_text("|   0  NVIDIA H100 80GB HBM3          On  |\n")
     (folder / "train.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     return folder
 

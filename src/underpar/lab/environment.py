@@ -27,8 +27,7 @@ def describe_environment(attention_backend: str) -> dict[str, Any]:
         "cuda": torch.version.cuda if on_cuda else None,
         "gpu": torch.cuda.get_device_name() if on_cuda else None,
         "gpu_count": torch.cuda.device_count() if on_cuda else 0,
-        "gpus": _gpus() if on_cuda else [],
-        "nvidia_smi": _output("nvidia-smi") if on_cuda else None,
+        "gpus": _gpus() if on_cuda else None,
         "machine": hashlib.sha256(f"{platform.node()} {uuid.getnode()}".encode()).hexdigest()[:12],
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -46,6 +45,11 @@ def _gpus() -> list[str]:
     """Of every GPU of the machine what its speed depends on: name, memory, power limit, highest clock, driver."""
     query = "--query-gpu=name,memory.total,power.limit,clocks.max.sm,driver_version"
     return _output("nvidia-smi", query, "--format=csv,noheader").splitlines()
+
+
+def gpu_table() -> str:
+    """What `nvidia-smi` prints: the state of the GPUs at this moment. Empty without one."""
+    return _output("nvidia-smi") if torch.cuda.is_available() else ""
 
 
 def _output(*command: str) -> str:

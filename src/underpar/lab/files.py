@@ -28,6 +28,10 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def gpu_table(self) -> Path:
+        return self.path / "nvidia-smi.txt"
+
+    @property
     def events(self) -> Path:
         return self.path / "train.jsonl"
 

@@ -33,7 +33,7 @@ from underpar.lab.adopt import adopt
 from underpar.lab.build import build_model, build_trainer, scorer
 from underpar.lab.calibrate import calibrate
 from underpar.lab.effects import Watch, describe, reads_of, silent, unheard
-from underpar.lab.environment import describe_environment
+from underpar.lab.environment import describe_environment, gpu_table
 from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.lab.logs import PublishedLog, append_memory, append_score, append_sizes
 from underpar.model.cost import on_meta
@@ -202,6 +202,8 @@ def _describe_run(
     if trained is not None:
         return
     dtype = config.train.dtype(world)
+    if printed := gpu_table():
+        folder.gpu_table.write_text(printed, encoding="utf-8")
     write_json(
         folder.environment,
         describe_environment(

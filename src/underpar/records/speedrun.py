@@ -110,7 +110,8 @@ def render_log(run: Run, source: str, *, counts_steps: bool = False) -> str:
     parts.append(f"Running PyTorch {environment.get('torch')} compiled for CUDA {environment.get('cuda')}")
     if packages.get("triton"):
         parts.append(f"Running Triton version {packages['triton']}")
-    parts += [str(environment.get("nvidia_smi") or _hardware(environment)).rstrip("\n"), RULE]
+    table = run.folder / "nvidia-smi.txt"
+    parts += [table.read_text(encoding="utf-8").rstrip("\n") if table.is_file() else _hardware(environment), RULE]
     if (run.train or {}).get("paused_seconds"):
         parts += [COMPILING, RESETTING]
     parts += [str(line) for line in _result_lines(run, counts_steps)]
