@@ -10,7 +10,6 @@ rows that it left behind (`--rows`).
 import argparse
 import json
 import platform
-import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -224,7 +223,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    began = time.process_time()
     rows = study(args.each, args.honest, args.rows)
     found = summary(rows)
     for kind, words in found["honest"].items():
@@ -236,7 +234,6 @@ def main() -> None:
         described = {
             "command": f"python benchmarks/referee_power.py --each {args.each} --honest {args.honest}",
             "machine": platform.machine(),
-            "processor_seconds": round(time.process_time() - began),
             "plan": PLAN.to_json(),
             "predictors": Counter(row["side"] for row in rows if row["verdict"] is not None),
             **found,

@@ -3,7 +3,7 @@ predictor before the chunk is charged, in the allowed one after it."""
 
 import numpy as np
 
-from underpar.referee.attacks.base import VOCAB_SIZE, bigrams, pay
+from underpar.referee.attacks.base import VOCAB_SIZE, bigrams
 
 CHUNK, STEPS, RATE = 48, 3, 1.0
 
@@ -12,14 +12,19 @@ def learnt(bias: np.ndarray, chunk: np.ndarray) -> np.ndarray:
     """The bias after some steps of gradient descent on the mean loss of a chunk."""
     seen = np.bincount(chunk[1:], minlength=VOCAB_SIZE) / (len(chunk) - 1)
     for _ in range(STEPS):
-        bias = bias + RATE * (seen - biased(bias)[chunk[:-1]].mean(axis=0))
+        bias = bias + RATE * (seen - biased(bias, chunk).mean(axis=0))
     return bias
 
 
-def biased(bias: np.ndarray) -> np.ndarray:
-    """The model with the bias, (V, V); rows sum to 1."""
-    power = bigrams() * np.exp(bias)
+def biased(bias: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+    """The model with the bias, after every token of a chunk but the last: (n, V), rows sum to 1."""
+    power = bigrams()[chunk[:-1]] * np.exp(bias)
     return power / power.sum(axis=1, keepdims=True)
+
+
+def charged(bias: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+    """What the tokens of a chunk but the first cost."""
+    return -np.log(biased(bias, chunk)[np.arange(len(chunk) - 1), chunk[1:]])
 
 
 def forbidden(tokens: np.ndarray) -> np.ndarray:
@@ -28,7 +33,7 @@ def forbidden(tokens: np.ndarray) -> np.ndarray:
     for start in range(0, len(tokens) - 1, CHUNK):
         chunk = tokens[start : start + CHUNK + 1]
         bias = learnt(bias, chunk)
-        charges.append(pay(biased(bias), chunk))
+        charges.append(charged(bias, chunk))
     return np.concatenate(charges)
 
 
@@ -37,6 +42,6 @@ def allowed(tokens: np.ndarray) -> np.ndarray:
     bias, charges = np.zeros(VOCAB_SIZE), []
     for start in range(0, len(tokens) - 1, CHUNK):
         chunk = tokens[start : start + CHUNK + 1]
-        charges.append(pay(biased(bias), chunk))
+        charges.append(charged(bias, chunk))
         bias = learnt(bias, chunk)
     return np.concatenate(charges)
