@@ -13,23 +13,23 @@ from underpar.evaluate.adaptation import DocumentTTT, GlobalSGD, LongestFirst, P
 from underpar.evaluate.adapted import AdaptedCharges, Meter, Parts, Watcher, check_documents
 from underpar.evaluate.base_sgd import BaseSGD, restored, trained_chunks
 from underpar.evaluate.document_ttt import Book, DocumentTrainer
-from underpar.evaluate.queue import Document, chunks, documents_of, lineages, share, window_tokens
+from underpar.evaluate.queue import Document, chunks, documents_of, lineages, share, steps, window_tokens
 from underpar.evaluate.score import Ledger, charge
 from underpar.evaluate.windows import Documents
 from underpar.model.gpt import GPT
 
 MARGIN = 1.05
 """Of a plan over what the warm-up measured."""
+MOST_REPLAYED_CHUNKS = 200_000
+"""Up to here a plan counts the passes of the real schedule, in some seconds; beyond, it takes an upper bound."""
 
 
 class Rates(NamedTuple):
     """What the warm-up measured, in seconds."""
 
     measured: dict[str, float]
-    padded_token: float
-    """Of a row, the adapters' update included."""
-    step: float
-    """Of rows as long as the context."""
+    steps: dict[int, float]
+    """Of a pass, by the width of its rows, the adapters' update included."""
     sgd_chunk: float
 
 
@@ -58,14 +58,14 @@ class DocumentScorer:
 
     def _prepare(self, *, measures: bool) -> Rates:
         if not measures and self._parts.world.device == "cpu":  # nothing compiles, and nothing is planned
-            return Rates({}, 0.0, 0.0, 0.0)
-        seconds, shapes = self.trainer.prepare(), self.trainer.shapes
-        token = max(taken / (shapes.rows(width) * width) for width, taken in seconds.items())
+            return Rates({}, dict.fromkeys(self.trainer.shapes.widths, 0.0), 0.0)
+        seconds = self.trainer.prepare()
         sgd = self._phases.prepare() if self._phases else 0.0
         measured = {f"rows of {width}": taken for width, taken in seconds.items()}
         if self._phases:
             measured["sgd chunk"] = sgd
-        return Rates(measured, *self._parts.world.agree(token, seconds[shapes.widths[-1]], sgd))
+        *agreed, sgd = self._parts.world.agree(*seconds.values(), sgd)
+        return Rates(measured, dict(zip(seconds, agreed, strict=True)), sgd)
 
     def _charge(
         self, stream: ValStream, rates: Rates, warm_up: float, budget: float | None, watcher: Watcher | None
@@ -74,7 +74,8 @@ class DocumentScorer:
         documents = documents_of(stream.document_starts, targets)
         if self._longest_first:
             documents.sort(key=lambda d: (-d.tokens, d.number))
-        plain_seconds = targets * rates.padded_token
+        shapes = self.trainer.shapes
+        plain_seconds = targets * max(t / (shapes.rows(w) * w) for w, t in rates.steps.items())
         without = self._given_up(documents, rates, None if budget is None else budget - plain_seconds)
         planned = self._seconds(documents, without, rates)
 
@@ -135,18 +136,26 @@ class DocumentScorer:
         return by_length[:low]
 
     def _seconds(self, documents: Sequence[Document], without: Sequence[Document], rates: Rates) -> float:
-        """An upper bound: of every phase the largest share of work, and its longest slot, whose steps follow each other."""
-        trainer, total, first = self.trainer, 0.0, 0
+        """What adapting to all but `without` takes: of every phase the slowest process, and the rounds of SGD."""
+        total, first = 0.0, 0
         for stop in self._boundaries(len(documents)):
             slots = lineages(_kept(documents[first:stop], without), self._slots)
-            costs = [sum(window_tokens(d, trainer.chunk, trainer.shapes) for d in slot) for slot in slots]
-            shares = share(costs, self._parts.world.size)
-            longest = max((sum(chunks(d, trainer.chunk) for d in slot) for slot in slots), default=0)
-            total += max(sum(costs[i] for i in part) for part in shares) * rates.padded_token + longest * rates.step
+            total += self._phase_seconds(slots, rates)
             if self._phases and stop < len(documents):
                 total += self._phases.steps(sum(d.tokens for d in documents[:stop])) * rates.sgd_chunk
             first = stop
         return total * MARGIN
+
+    def _phase_seconds(self, slots: list[list[Document]], rates: Rates) -> float:
+        chunk, shapes, size = self.trainer.chunk, self.trainer.shapes, self._parts.world.size
+        costs = [sum(window_tokens(d, chunk, shapes) for d in slot) for slot in slots]
+        shares = share(costs, size)
+        lengths = [sum(chunks(d, chunk) for d in slot) for slot in slots]
+        if sum(lengths) <= MOST_REPLAYED_CHUNKS:
+            passes = (steps([slots[i] for i in part], chunk, shapes) for part in shares)
+            return max(sum(rates.steps[one.width] for one in mine) for mine in passes)
+        token = max(taken / (shapes.rows(width) * width) for width, taken in rates.steps.items())
+        return max(sum(costs[i] for i in part) for part in shares) * token + max(lengths) * max(rates.steps.values())
 
 
 class _Phases:
