@@ -1,11 +1,12 @@
 """The human log of a run, in the lines that the field's tools already parse."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from underpar.core.budget import Budget
+from underpar.core.world import World
 from underpar.evaluate.windows import Sliding, Window
-from underpar.recipes.base import Packing
+from underpar.recipes.base import Packing, Recipe
 from underpar.records import logs
 from underpar.train.events import Event
 
@@ -21,7 +22,21 @@ class PublishedLog:
         if not resume:
             path.write_text("")
 
-    def _write(self, *lines: logs.LogLine) -> None:
+    @classmethod
+    def of(cls, config: Recipe, path: Path, world: World, *, resume: bool = False) -> Self:
+        """The log of a recipe's run."""
+        share = config.data.loader.batch_tokens // world.size
+        return cls(
+            path,
+            seed=config.seed,
+            budget=config.budget,
+            warmup_steps=config.train.warmup_steps,
+            micro_batches=-(-share // config.train.micro_batch_tokens),
+            resume=resume,
+        )
+
+    def write(self, *lines: logs.LogLine) -> None:
+        """Append lines."""
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
 
@@ -35,7 +50,7 @@ class PublishedLog:
             handler(event)
 
     def _start(self, event: Event) -> None:
-        self._write(
+        self.write(
             logs.ModelParams(event["params"]),
             logs.WorldSize(event["world_size"], self._micro_batches),
             logs.BatchShape(
@@ -53,7 +68,7 @@ class PublishedLog:
 
     def _step(self, event: Event) -> None:
         milliseconds = event["train_seconds"] * 1e3
-        self._write(
+        self.write(
             logs.TrainStep(
                 event["step"], self._total, event["loss_nats"], round(milliseconds), milliseconds / event["step"]
             )
@@ -61,7 +76,7 @@ class PublishedLog:
 
     def _validation(self, event: Event) -> None:
         milliseconds = event["train_seconds"] * 1e3
-        self._write(
+        self.write(
             logs.Validation(
                 event["step"],
                 self._total,
@@ -74,7 +89,7 @@ class PublishedLog:
 
     def _stop(self, event: Event) -> None:
         if event["reason"] == "train_seconds":
-            self._write(logs.StopAtCap(round(event["train_seconds"] * 1e3), event["step"], self._total))
+            self.write(logs.StopAtCap(round(event["train_seconds"] * 1e3), event["step"], self._total))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -82,24 +97,44 @@ class PublishedLog:
 
 def append_memory(path: Path, allocated_bytes: int, reserved_bytes: int) -> None:
     """The device-memory line."""
-    _append(path, (logs.PeakMemory(allocated_bytes >> 20, reserved_bytes >> 20),))
+    _append(path, (memory_line(allocated_bytes, reserved_bytes),))
 
 
 def append_sizes(path: Path, info: dict[str, Any], packing: Packing) -> None:
     """The size lines, from the packer's figures."""
-    label = f"{packing.quantiser.label}+{packing.codec.name}"
-    lines: tuple[logs.LogLine, ...] = (
-        logs.SerializedModel(label, info["container_bytes"]),
-        logs.CodeSize(info["code_bytes"]),
-        logs.TotalSize(label, info["artifact_bytes"]),
-    )
+    lines = size_lines(info["container_bytes"], info["code_bytes"], packing)
     if info["hessians"]:
-        lines = (logs.Calibrated(info["hessians"], info["calibration_seconds"]), *lines)
+        lines = (calibration_line(info["hessians"], info["calibration_seconds"]), *lines)
     _append(path, lines)
 
 
 def append_score(path: Path, score: dict[str, Any], window: Window, packing: Packing) -> None:
     """The final score lines of the packed and re-loaded model."""
+    _append(path, score_lines(score, window, packing))
+
+
+def memory_line(allocated_bytes: int, reserved_bytes: int) -> logs.LogLine:
+    """Device memory of training."""
+    return logs.PeakMemory(allocated_bytes >> 20, reserved_bytes >> 20)
+
+
+def calibration_line(hessians: int, seconds: float) -> logs.LogLine:
+    """The clock of calibration."""
+    return logs.Calibrated(hessians, seconds)
+
+
+def size_lines(container_bytes: int, code_bytes: int, packing: Packing) -> tuple[logs.LogLine, ...]:
+    """Model, code, and both."""
+    label = f"{packing.quantiser.label}+{packing.codec.name}"
+    return (
+        logs.SerializedModel(label, container_bytes),
+        logs.CodeSize(code_bytes),
+        logs.TotalSize(label, container_bytes + code_bytes),
+    )
+
+
+def score_lines(score: dict[str, Any], window: Window, packing: Packing) -> tuple[logs.LogLine, ...]:
+    """What the packed and re-loaded model costs on the held-out text."""
     loss, bpb, milliseconds = score["loss_nats"], score["bpb"], round(score["eval_seconds"] * 1e3)
     tag = f"{packing.quantiser.label}_{packing.codec.name}"
     if score.get("adaptation"):
@@ -116,7 +151,7 @@ def append_score(path: Path, score: dict[str, Any], window: Window, packing: Pac
             logs.FinalSliding(window.stride, loss, bpb, milliseconds),
             logs.FinalSlidingExact(window.stride, loss, bpb),
         )
-    _append(path, (logs.ValTokens("fineweb_val_*.bin", score["tokens"]), *final))
+    return (logs.ValTokens("fineweb_val_*.bin", score["tokens"]), *final)
 
 
 def _append(path: Path, lines: tuple[logs.LogLine, ...]) -> None:

@@ -159,15 +159,7 @@ def _sinks(
     if not world.is_main:
         return Sinks()
     config = resolved.config
-    share = config.data.loader.batch_tokens // world.size
-    log = PublishedLog(
-        folder.log,
-        seed=config.seed,
-        budget=config.budget,
-        warmup_steps=config.train.warmup_steps,
-        micro_batches=-(-share // config.train.micro_batch_tokens),
-        resume=resumed,
-    )
+    log = PublishedLog.of(config, folder.log, world, resume=resumed)
     events = JsonLines(folder.events, trainer.step if resumed else 0)
     return Sinks(required=(events, log), optional=(ConsoleProgress(config.budget.for_steps(), resolved.name), *extra))
 
@@ -256,15 +248,8 @@ def _pack(
     roles = parameter_roles(on_meta(config.model))
     code = pack_source(source_closure(ENTRIES))
     folder.code.write_bytes(code)
-    header = {
-        "model": to_dict(config.model),
-        "window": to_dict(config.evaluate.window),
-        "adaptation": to_dict(config.evaluate.adaptation),
-        "tokenizer": load_tokenizer(Path(described["data"])).identity,
-        "recipe": described["recipe"],
-        "fingerprint": described["fingerprint"],
-    }
-    hessians, seconds = _calibrated(config, weights, Path(described["data"]))
+    header = artifact_header(config, described["recipe"], described["fingerprint"], Path(described["data"]))
+    hessians, seconds = calibrated(config, weights, Path(described["data"]))
     result = pack(
         {name: (tensor, roles[name]) for name, tensor in weights.items()},
         header,
@@ -286,7 +271,19 @@ def _pack(
     return info
 
 
-def _calibrated(config: Recipe, weights: dict[str, Tensor], data: Path) -> tuple[dict[str, Hessian] | None, float]:
+def artifact_header(config: Recipe, recipe: str, fingerprint: str, data: Path) -> dict[str, Any]:
+    """What an artifact says of itself."""
+    return {
+        "model": to_dict(config.model),
+        "window": to_dict(config.evaluate.window),
+        "adaptation": to_dict(config.evaluate.adaptation),
+        "tokenizer": load_tokenizer(data).identity,
+        "recipe": recipe,
+        "fingerprint": fingerprint,
+    }
+
+
+def calibrated(config: Recipe, weights: dict[str, Tensor], data: Path) -> tuple[dict[str, Hessian] | None, float]:
     """Hessians of the weights to be packed, where the quantiser wants them, and the seconds that they took.
 
     These seconds belong to the training budget, which keeps `calibration_seconds` for them.
