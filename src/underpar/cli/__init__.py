@@ -27,6 +27,7 @@ VERBS = (
     "verify",
     "audit",
     "record",
+    "flatten",
     "report",
     "compare",
     "target",

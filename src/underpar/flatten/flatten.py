@@ -1,47 +1,68 @@
-"""A recipe's configuration and an entry to one script."""
+"""A configuration and an entry to one script."""
 
 import ast
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from underpar.flatten.merge import merge
 from underpar.flatten.modules import Own, read_module
 from underpar.flatten.reach import Search
+from underpar.flatten.wrapper import minify, wrap
 
 REPLACED = {"underpar.core.config": "underpar.flatten.runtime.config"}
 """Modules that a script has another version of."""
 
 
-def config_expression(data: Any) -> ast.expr:
+@dataclass(frozen=True)
+class Script:
+    """A self-contained script."""
+
+    data: bytes
+    """The file: its length is what counts."""
+    source: str
+    """The program that runs: `data` itself when readable, otherwise what is packed in it."""
+    modules: int
+    definitions: int
+
+
+def flatten(entry: str, config: Mapping[str, Any], homes: Mapping[str, str], name: str, *, readable: bool) -> Script:
+    """Everything that a configuration reaches from an entry, in one file that imports nothing of ours.
+
+    Args:
+        entry: the module whose `main(config, name)` is the program. config: what `to_dict` wrote. homes: module of every
+        config class in it. name: of the recipe. readable: names, texts of errors and line breaks stay, nothing is packed.
+    Raises FlattenError for a construct that one file cannot hold.
+    """
+    given = _config_classes(config)
+    search = Search(lambda module: read_module(module, texts=readable), given, REPLACED)
+    reached = search.run([Own(entry, "main"), *(Own(homes[each], each) for each in sorted(given))])
+    tree = merge(reached, entry)
+    tree.body.append(ast.Expr(ast.Call(ast.Name("main", ast.Load()), [_expression(config), ast.Constant(name)], [])))
+    ast.fix_missing_locations(tree)
+    if readable:
+        source = ast.unparse(tree) + "\n"
+        data = source.encode()
+    else:
+        source = minify(tree, given)
+        data = wrap(source)
+    return Script(data, source, len(reached.modules), len(reached.live))
+
+
+def _expression(data: Any) -> ast.expr:
     """The constructor call that makes a config again, from what `to_dict` wrote."""
     if isinstance(data, Mapping):
-        keywords = [ast.keyword(key, config_expression(value)) for key, value in data.items() if key != "type"]
+        keywords = [ast.keyword(key, _expression(value)) for key, value in data.items() if key != "type"]
         return ast.Call(ast.Name(data["type"], ast.Load()), [], keywords)
     if isinstance(data, list):
-        return ast.Tuple([config_expression(item) for item in data], ast.Load())
+        return ast.Tuple([_expression(item) for item in data], ast.Load())
     return ast.Constant(data)
 
 
-def config_classes(data: Any) -> frozenset[str]:
+def _config_classes(data: Any) -> frozenset[str]:
     """Names of the config classes in what `to_dict` wrote."""
     if isinstance(data, Mapping):
-        return frozenset({data["type"]}).union(*(config_classes(v) for v in data.values()))
+        return frozenset({data["type"]}).union(*(_config_classes(v) for v in data.values()))
     if isinstance(data, list):
-        return frozenset().union(*(config_classes(v) for v in data))
+        return frozenset[str]().union(*(_config_classes(v) for v in data))
     return frozenset()
-
-
-def script_tree(entry: str, data: Mapping[str, Any], homes: Mapping[str, str], name: str, *, texts: bool) -> ast.Module:
-    """The whole script as a tree.
-
-    Args:
-        entry: the module whose `main(config, name)` is the program. data: the configuration, from `to_dict`. homes: module of
-        every config class in it. name: of the recipe. texts: keep what errors say, and where they come from.
-    """
-    given = config_classes(data)
-    search = Search(lambda module: read_module(module, texts), given, REPLACED)
-    reached = search.run([Own(entry, "main"), *(Own(homes[each], each) for each in sorted(given))])
-    script = merge(reached, entry)
-    start = ast.Call(ast.Name("main", ast.Load()), [config_expression(data), ast.Constant(name)], [])
-    script.body.append(ast.Expr(start))
-    return ast.fix_missing_locations(script)

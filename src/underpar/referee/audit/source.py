@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,12 +65,27 @@ def read_source(item: Item) -> Source:
     return source_from_bytes(item, shipped)
 
 
+def decode_source(shipped: bytes) -> str:
+    """A script as Python reads it: UTF-8, or Latin-1 where a comment in its first two lines says so (PEP 263).
+
+    Raises UnicodeDecodeError for anything else.
+    """
+    try:
+        return shipped.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        head = b"\n".join(shipped.split(b"\n", 2)[:2])
+        named = re.search(rb"^[ \t\f]*#.*?coding[:=][ \t]*(l1|latin[-_]?1|iso[-_]8859[-_]1)\b", head, re.M | re.I)
+        if not named:
+            raise
+        return shipped.decode("latin-1")
+
+
 def source_from_bytes(item: Item, shipped: bytes) -> Source:
     """Decode, parse and unpack."""
     try:
-        text = shipped.decode("utf-8-sig")
+        text = decode_source(shipped)
     except UnicodeDecodeError as problem:
-        return Source(item, shipped, "", problem=f"not UTF-8 (byte {problem.start})")
+        return Source(item, shipped, "", problem=f"not UTF-8 (byte {problem.start}), and no first line says Latin-1")
     if item.path.suffix.lower() != ".py":
         return Source(item, shipped, text)
     try:

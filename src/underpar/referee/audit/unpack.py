@@ -12,6 +12,7 @@ import base64
 import binascii
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 
@@ -123,7 +124,7 @@ def _apply(
         if name == "decode" and isinstance(inner, bytes):
             return inner.decode("utf-8", "replace")
         if name == "encode" and isinstance(inner, str):
-            return inner.encode("utf-8", "replace")
+            return inner.encode(_encoding(args), "replace")
         return inner.strip() if name == "strip" and inner is not None else None
     if name == "compile" and args:
         return _evaluate(args[0], names, depth + 1)
@@ -150,6 +151,14 @@ def _apply(
         EOFError,
     ) as p:
         raise Unpackable(f"line {call.lineno}: the packed literal is damaged ({str(p)[:80]})") from None
+
+
+def _encoding(args: list[ast.expr]) -> str:
+    """Latin-1 where a call names it: there every character is a byte of a packed literal."""
+    match args:
+        case [ast.Constant(value=str(name)), *_] if re.fullmatch("l1|latin[-_]?1|iso[-_]8859[-_]1", name, re.I):
+            return "latin-1"
+    return "utf-8"
 
 
 def _is_module(func: ast.Attribute) -> bool:
