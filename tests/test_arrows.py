@@ -25,8 +25,9 @@ ALLOWED = {
     "evaluate": "core data compress.container model nn.adapters",
     "referee": "core stats data compress.container compress.source model evaluate",
     "recipes": EVERY_LAYER,
-    "lab": f"{EVERY_LAYER} recipes stats records referee",
-    "cli": f"{EVERY_LAYER} recipes stats records referee lab",
+    "flatten": "core",
+    "lab": f"{EVERY_LAYER} recipes stats records referee flatten",
+    "cli": f"{EVERY_LAYER} recipes stats records referee flatten lab",
 }
 """Room -> what its modules may import besides the room itself: a whole room, or single modules of one."""
 

@@ -4,7 +4,6 @@ import ast
 
 from underpar.flatten.modules import Own
 from underpar.flatten.reach import Reached, alternatives, asked_classes, own_class, pattern_classes
-from underpar.flatten.trim import last_name
 
 
 class Fold(ast.NodeTransformer):
@@ -104,6 +103,3 @@ def _listed(found: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
     if found is None:
         return []
     return found if isinstance(found, list) else [found]  # type: ignore[list-item]
-
-
-__all__ = ["Fold", "last_name"]

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from underpar.flatten.fold import Fold
-from underpar.flatten.modules import FlattenError, Library, Meaning, Module, Own, Statement, clone, meaning_of
+from underpar.flatten.modules import FlattenError, Library, Meaning, Module, Own, Statement, meaning_of
 from underpar.flatten.reach import Reached, libraries_of
 
 OFTEN_ABSENT = frozenset({"triton", "numba", "flash_attn", "cutlass", "zstandard"})
@@ -19,7 +19,9 @@ class Names:
         self.own: dict[Own, str] = {}
         self.libraries: dict[tuple[str, str | None], str] = {}
         self._taken: set[str] = set()
-        for own in sorted(reached.live, key=lambda own: (not own.name[:1].isupper(), order.index(own.module), own.name)):
+        for own in sorted(
+            reached.live, key=lambda own: (not own.name[:1].isupper(), order.index(own.module), own.name)
+        ):
             self.own[own] = self._free(own.name, own.module)
 
     def _free(self, name: str, module: str) -> str:
@@ -59,7 +61,7 @@ def merge(reached: Reached, entry: str) -> ast.Module:
     for name in order:
         found: list[ast.stmt] = []
         for statement in _live(reached, reached.modules[name]):
-            node = fold.statement(clone(statement.node), Own(name, statement.binds[0] if statement.binds else ""))
+            node = fold.statement(statement.node, Own(name, statement.binds[0] if statement.binds else ""))
             for library in libraries_of(node):
                 imports.setdefault(library, needs[name])
             found += rename.statement(node, name)
@@ -127,7 +129,9 @@ def _import_statements(libraries: Iterable[Library], names: Names) -> list[ast.s
         bound = names.library(library)
         if library.name is None:
             shown = library.module.partition(".")[0] if not library.alias else library.module
-            whole[library.module + library.alias] = ast.alias(library.module, None if bound == shown and not library.alias else bound)
+            whole[library.module + library.alias] = ast.alias(
+                library.module, None if bound == shown and not library.alias else bound
+            )
         else:
             parts.setdefault(library.module, {})[bound] = ast.alias(
                 library.name, None if bound == library.name else bound

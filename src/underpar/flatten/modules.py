@@ -1,7 +1,6 @@
 """Modules as syntax trees in which every name says what it means: a definition of ours, an import of a library, or a local."""
 
 import ast
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,10 +228,11 @@ class _Resolver(ast.NodeVisitor):
         inner = _Scope(kind, names, self.scope)
         for node in _own_nodes(body):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                node.ours = []  # type: ignore[attr-defined]
+                ours: list[bool] = []
                 for bound, meaning in import_meanings(node):
                     names[bound] = None if isinstance(meaning, Library) else meaning
-                    node.ours.append(not isinstance(meaning, Library))  # type: ignore[attr-defined]
+                    ours.append(not isinstance(meaning, Library))
+                vars(node)["ours"] = ours
             elif isinstance(node, ast.Global):
                 names |= {name: inner.top.names.get(name) for name in node.names}
             elif isinstance(node, ast.Nonlocal):
@@ -256,8 +256,3 @@ def _own_nodes(body: list[ast.stmt] | list[ast.expr]) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.Lambda | ast.ClassDef):
             waiting.extend(ast.iter_child_nodes(node))
-
-
-def clone(node: ast.stmt) -> ast.stmt:
-    """A copy that may be changed; meanings are copied with it."""
-    return copy.deepcopy(node)

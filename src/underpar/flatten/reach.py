@@ -53,16 +53,14 @@ class Reached:
 
     def is_spoken(self, node: ast.stmt, class_node: ast.ClassDef) -> bool:
         """Whether a part of a class body is live."""
-        if class_node.decorator_list and last_name(class_node.decorator_list[0]) != "config":
-            pass
         names = [node.name] if isinstance(node, ast.FunctionDef) else _assigned(node)
         if not names or any(name.startswith("__") for name in names):
             return True
-        if isinstance(node, ast.FunctionDef) and (node.name in CALLED_BY_LIBRARIES or _asks_by_name(class_node)):
+        if any(name in self.spoken for name in names):
             return True
-        if not isinstance(node, ast.FunctionDef) and _is_enum(class_node):
-            return True
-        return any(name in self.spoken for name in names)
+        if isinstance(node, ast.FunctionDef):
+            return node.name in CALLED_BY_LIBRARIES or _asks_by_name(class_node)
+        return _is_enum(class_node)
 
 
 def own_class(reached: Reached, node: ast.expr) -> Own | None:
@@ -91,10 +89,14 @@ def asked_classes(test: ast.expr) -> list[ast.expr] | None:
         case ast.BoolOp(op=ast.And(), values=values):
             return next((found for value in values if (found := asked_classes(value)) is not None), None)
         case ast.BoolOp(op=ast.Or(), values=values):
-            found = [asked_classes(value) for value in values]
-            return None if None in found else [c for group in found if group for c in group]
+            return _all_of([asked_classes(value) for value in values])
         case _:
             return None
+
+
+def _all_of(groups: list[list[ast.expr] | None]) -> list[ast.expr] | None:
+    """Every class of every group; None where one does not depend on classes."""
+    return None if None in groups else [each for group in groups if group for each in group]
 
 
 def pattern_classes(pattern: ast.pattern) -> list[ast.expr] | None:
@@ -105,8 +107,7 @@ def pattern_classes(pattern: ast.pattern) -> list[ast.expr] | None:
         case ast.MatchAs(pattern=ast.pattern() as inner):
             return pattern_classes(inner)
         case ast.MatchOr(patterns=patterns):
-            found = [pattern_classes(p) for p in patterns]
-            return None if None in found else [c for group in found if group for c in group]
+            return _all_of([pattern_classes(each) for each in patterns])
         case _:
             return None
 
@@ -225,11 +226,11 @@ class Search:
                 return
             case ast.match_case(pattern=pattern, guard=guard, body=body):
                 classes = pattern_classes(pattern)
-                rest = [pattern, *([guard] if guard else []), *body]
+                parts: list[ast.AST] = [pattern, *([guard] if guard else []), *body]
                 if classes is not None:
-                    self._guard(classes, rest)
+                    self._guard(classes, parts)
                 else:
-                    self._all(rest)
+                    self._all(parts)
                 return
             case ast.MatchClass(kwd_attrs=names, patterns=inner, kwd_patterns=named):
                 self.reached.spoken.update(names)

@@ -20,7 +20,7 @@ exec(compile(s,__file__,'exec'))
 
 def minify(script: ast.Module, keep: frozenset[str]) -> str:
     """The shortest text of the same program. `keep`: names at the top that something outside refers to."""
-    return python_minifier.minify(
+    text = python_minifier.minify(
         ast.unparse(script),
         remove_annotations=False,
         remove_asserts=True,
@@ -28,6 +28,12 @@ def minify(script: ast.Module, keep: frozenset[str]) -> str:
         rename_globals=True,
         preserve_globals=sorted(keep),
     )
+    for node in ast.walk(ast.parse(text)):
+        if (
+            not node._attributes
+        ):  # Python shares these among all trees, and the minifier leaves links to its own on them
+            vars(node).clear()
+    return text
 
 
 def wrap(source: str) -> bytes:
@@ -39,5 +45,4 @@ def escape(data: bytes) -> bytes:
     """What to write between three apostrophes of a Latin-1 file for `data`."""
     data = data.replace(b"\\", b"\\\\").replace(b"\r", b"\\r")
     data = re.sub(rb"\0(?=[0-7])", rb"\\000", data).replace(b"\0", rb"\0")
-    data = data.replace(b"'''", rb"''\'")
-    return data[:-1] + rb"\'" if data.endswith(b"'") else data
+    return re.sub(rb"'(?=''|\Z)", rb"\'", data)

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 from underpar.core.config import Config, field_types, from_dict, to_dict
-from underpar.core.recipe import Resolved
 from underpar.flatten.flatten import Script, flatten
 from underpar.recipes import Recipe
 

@@ -67,7 +67,8 @@ def _pack(resolved: Resolved[Recipe], trainer: Trainer, data: Path, artifact: Pa
     """Write the artifact; its bytes without code. Raises ArtifactError over the budget."""
     config, model = resolved.config, trainer.model
     weights = trainer.average.averaged() if trainer.average else dict(model.named_parameters())
-    weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+    order = sorted(weights, key=lambda name: (-weights[name].element_size(), name))  # as a checkpoint holds them
+    weights = {name: weights[name].detach().cpu() for name in order}
     roles = parameter_roles(model)
     hessians, _ = calibrated(config, weights, data)
     result = pack(
