@@ -64,7 +64,7 @@ class PublishedLog:
         )
         reserve, cap = self._budget.calibration_seconds, self._budget.train_seconds
         if reserve and cap is not None:
-            self._write(logs.Reserve(reserve, round((cap - reserve) * 1e3)))
+            self.write(logs.Reserve(reserve, round((cap - reserve) * 1e3)))
 
     def _step(self, event: Event) -> None:
         milliseconds = event["train_seconds"] * 1e3

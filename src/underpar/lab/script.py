@@ -14,7 +14,7 @@ from underpar.compress.pack import pack
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
 from underpar.lab.build import build_trainer
-from underpar.lab.logs import PublishedLog, memory_line, score_lines, size_lines
+from underpar.lab.logs import PublishedLog, calibration_line, memory_line, score_lines, size_lines
 from underpar.lab.pipeline import artifact_header, calibrated, score_artifact
 from underpar.nn.module import parameter_roles
 from underpar.recipes.base import Recipe
@@ -54,8 +54,7 @@ def main(config: Recipe, name: str) -> None:
     if world.is_main:
         if trainer.on_cuda:
             log.write(memory_line(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()))
-        code_bytes = script.stat().st_size
-        log.write(*size_lines(_pack(resolved, trainer, data, artifact, code_bytes), code_bytes, config.pack))
+        _pack(resolved, trainer, data, artifact, script.stat().st_size, log)
     world.barrier()
     summary, _ = score_artifact(artifact, data, world, config.evaluate.batch_tokens)
     if world.is_main:
@@ -63,15 +62,19 @@ def main(config: Recipe, name: str) -> None:
     world.leave()
 
 
-def _pack(resolved: Resolved[Recipe], trainer: Trainer, data: Path, artifact: Path, code_bytes: int) -> int:
-    """Write the artifact; its bytes without code. Raises ArtifactError over the budget."""
+def _pack(
+    resolved: Resolved[Recipe], trainer: Trainer, data: Path, artifact: Path, code_bytes: int, log: PublishedLog
+) -> None:
+    """Write the artifact. Raises ArtifactError over the budget."""
     config, model = resolved.config, trainer.model
     weights = trainer.average.averaged() if trainer.average else dict(model.named_parameters())
     order = sorted(weights, key=lambda name: (-weights[name].element_size(), name))  # as a checkpoint holds them
     weights = {name: weights[name].detach().cpu() for name in order}
     roles = parameter_roles(model)
-    hessians, _ = calibrated(config, weights, data)
-    result = pack(
+    hessians, seconds = calibrated(config, weights, data)
+    if hessians:
+        log.write(calibration_line(len(hessians), seconds))
+    packed = pack(
         {name: (tensor, roles[name]) for name, tensor in weights.items()},
         artifact_header(config, resolved.name, resolved.fingerprint, data),
         hessians=hessians,
@@ -81,4 +84,4 @@ def _pack(resolved: Resolved[Recipe], trainer: Trainer, data: Path, artifact: Pa
         budget_bytes=config.budget.artifact_bytes,
         code_bytes=code_bytes,
     )
-    return result.container_bytes
+    log.write(*size_lines(packed.container_bytes, code_bytes, config.pack))
