@@ -137,10 +137,11 @@ def score_lines(score: dict[str, Any], window: Window, packing: Packing) -> tupl
     """What the packed and re-loaded model costs on the held-out text."""
     loss, bpb, milliseconds = score["loss_nats"], score["bpb"], round(score["eval_seconds"] * 1e3)
     tag = f"{packing.quantiser.label}_{packing.codec.name}"
+    first: tuple[logs.LogLine, ...] = ()
     if score.get("adaptation"):
         before = score["before_adaptation"]
         own_milliseconds = round(before["eval_seconds"] * 1e3)
-        _append(path, (logs.FinalRoundtrip(tag, before["loss_nats"], before["bpb"], own_milliseconds),))
+        first = (logs.FinalRoundtrip(tag, before["loss_nats"], before["bpb"], own_milliseconds),)
         tag += "_ttt"
     final: tuple[logs.LogLine, ...] = (
         logs.FinalRoundtrip(tag, loss, bpb, milliseconds),
@@ -151,7 +152,7 @@ def score_lines(score: dict[str, Any], window: Window, packing: Packing) -> tupl
             logs.FinalSliding(window.stride, loss, bpb, milliseconds),
             logs.FinalSlidingExact(window.stride, loss, bpb),
         )
-    return (logs.ValTokens("fineweb_val_*.bin", score["tokens"]), *final)
+    return (*first, logs.ValTokens("fineweb_val_*.bin", score["tokens"]), *final)
 
 
 def _append(path: Path, lines: tuple[logs.LogLine, ...]) -> None:

@@ -24,7 +24,8 @@ from underpar.data.corpora import stream_documents
 from underpar.data.manifest import VAL_TEXT_FILE
 from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
-from underpar.evaluate.load import load_model
+from underpar.evaluate.adaptation import Adaptation
+from underpar.evaluate.load import LoadedModel, load_model
 from underpar.evaluate.score import Score, score
 from underpar.evaluate.scorers import adaptive_scorer
 from underpar.kernels.attention import backend_for
@@ -331,13 +332,29 @@ def score_artifact(
     scoring = scoring or Scoring()
     loaded = load_model(artifact, world.device)
     adaptation = chosen_adaptation(loaded.adaptation, scoring.mode, scoring.overrides)
+    return score_loaded(
+        loaded, adaptation, data, world,
+        batch_tokens=scoring.batch_tokens, budget_seconds=scoring.budget_seconds, first_tokens=scoring.first_tokens,
+    )  # fmt: skip
+
+
+def score_loaded(
+    loaded: LoadedModel,
+    adaptation: Adaptation | None,
+    data: Path,
+    world: World,
+    *,
+    batch_tokens: int | None,
+    budget_seconds: float | None,
+    first_tokens: int | None,
+) -> tuple[dict[str, Any], Score]:
+    """As `score_artifact`, of a loaded model and with this adaptation."""
     tokenizer = load_tokenizer(data)
     if tokenizer.identity["sha256"] != loaded.tokenizer_identity["sha256"]:
         raise DataError(
             f"{data} was tokenised by {tokenizer.identity}, the artifact expects {loaded.tokenizer_identity}"
         )
-    stream = load_validation(data).first(scoring.first_tokens)
-    batch_tokens = scoring.batch_tokens
+    stream = load_validation(data).first(first_tokens)
     if batch_tokens is None:  # a CPU is fastest with batches that stay in its cache
         batch_tokens = 2048 if world.device == "cpu" else 65_536
     losses_of = scorer(loaded.model, world)
@@ -352,7 +369,7 @@ def score_artifact(
             say(f"{result.bpb:.6f} bpb before adaptation; {adaptation}")
         adapted, result = score_adapted(
             loaded, adaptation, stream, bos_id=tokenizer.bos_id, world=world, plain=losses_of,
-            budget_seconds=scoring.budget_seconds,
+            budget_seconds=budget_seconds,
         )  # fmt: skip
         adapted["before_adaptation"] = before
     summary = (

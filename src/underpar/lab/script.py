@@ -13,9 +13,10 @@ import torch
 from underpar.compress.pack import pack
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
+from underpar.evaluate.load import load_model
 from underpar.lab.build import build_trainer
 from underpar.lab.logs import PublishedLog, calibration_line, memory_line, score_lines, size_lines
-from underpar.lab.pipeline import artifact_header, calibrated, score_artifact
+from underpar.lab.pipeline import artifact_header, calibrated, score_loaded
 from underpar.nn.module import parameter_roles
 from underpar.recipes.base import Recipe
 from underpar.records import logs
@@ -56,7 +57,11 @@ def main(config: Recipe, name: str) -> None:
             log.write(memory_line(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()))
         _pack(resolved, trainer, data, artifact, script.stat().st_size, log)
     world.barrier()
-    summary, _ = score_artifact(artifact, data, world, config.evaluate.batch_tokens)
+    loaded = load_model(artifact, world.device)
+    summary, _ = score_loaded(
+        loaded, loaded.adaptation, data, world, batch_tokens=config.evaluate.batch_tokens,
+        budget_seconds=config.budget.eval_seconds, first_tokens=config.evaluate.first_tokens,
+    )  # fmt: skip
     if world.is_main:
         log.write(*score_lines(summary, config.evaluate.window, config.pack))
     world.leave()
