@@ -25,7 +25,8 @@ BASELINE = (
 )
 LATE = (
     *TINY, "data.loader=DocumentPacking(batch_tokens=128,seq_len=64,spans=2)", "evaluate.window=Documents(context=64)",
-    "pack.calibration_tokens=512",
+    "pack.calibration_tokens=512", "model.num_layers=4", "model.topology.recurrence=Recurrence(first=1,last=2,passes=2)",
+    "model.topology.lanes.first=3",
 )  # fmt: skip
 SEED = 7
 
