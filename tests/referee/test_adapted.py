@@ -43,7 +43,7 @@ PHASED = PhasedTTT(
     context=CONTEXT,
     chunk_tokens=CHUNK,
     slots=2,
-    prefix_fraction=0.8,
+    prefix_documents=3,
     phases=2,
     sgd=SGD,
 ).frozen()
