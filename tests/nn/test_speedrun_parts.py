@@ -12,12 +12,14 @@ from underpar.core.phase import Phase, WindowSizes
 from underpar.data.context import packed_context, row_context
 from underpar.kernels.attention import attention
 from underpar.kernels.attention.ref import packed_attention_ref
+from underpar.kernels.qk_norm_rope import qk_norm_rope
 from underpar.nn.attention import Attention
 from underpar.nn.caps import RationalCap, SigmoidCap
 from underpar.nn.key_offset import CrossingKeyOffset, IsolatedKeyOffset
 from underpar.nn.layers import TheseLayers
 from underpar.nn.lookback import BigramTable, CrossingSmearGate, SmearGate
 from underpar.nn.loss import multi_target_losses
+from underpar.nn.norm import EPS
 from underpar.nn.pairs import AdjacentPairs, HeadPairs, RecordedPairs, interleaved
 from underpar.nn.residual import InputGatedSkips
 from underpar.nn.rope import EndpointRope, WindowRope
@@ -264,3 +266,48 @@ def test_heads_agree_on_several_targets() -> None:
     wanted = multi_target_losses(heads[0].logits(hidden), targets, weights)
     for head in heads:
         torch.testing.assert_close(head.losses(hidden, targets, target_weights=weights), wanted)
+
+
+# ------------------------------------------------------------------------------------------------- the published layout
+
+
+ORDER = torch.tensor([*range(0, 64, 2), *range(1, 64, 2), *range(64, 128)])
+"""Where a dimension of ours lies in a published head: neighbours there are halves here."""
+
+
+def turned(x: Tensor, angles: Tensor) -> Tensor:
+    """x (T, H, 128), angles (T, H, 32): the published rotation of neighbouring dimensions, the last 64 left alone."""
+    c, s = angles.cos(), angles.sin()
+    first, second = x[..., 0:64:2], x[..., 1:64:2]
+    out = x.clone()
+    out[..., 0:64:2], out[..., 1:64:2] = c * first + s * second, c * second - s * first
+    return out
+
+
+def normed(x: Tensor) -> Tensor:
+    return torch.nn.functional.rms_norm(x, (128,), eps=EPS)
+
+
+def test_turning_halves_is_turning_neighbours_in_another_order() -> None:
+    q, k, positions = normal(1, 9, 6, 128), normal(1, 9, 6, 128, seed=1), torch.arange(9)
+    cos, sin = EndpointRope().tables(positions, 128, 2048)
+    found, _ = qk_norm_rope(q[..., ORDER], k[..., ORDER], torch.ones(6), cos, sin, eps=EPS)
+    angles = positions[:, None, None] * EndpointRope().frequencies(128, 2048, None, torch.device("cpu"))
+    wanted = turned(normed(q[0]), angles.expand(9, 6, 32))
+    torch.testing.assert_close(found[0], wanted[..., ORDER], rtol=1e-4, atol=1e-5)
+
+
+def test_paired_heads_are_the_published_stream() -> None:
+    """Phases alternate with the head's number, slots with the halves of the heads: the record's swapped pair included."""
+    rope, length = EndpointRope(), 7
+    q, k = normal(1, length, 6, 128), normal(1, length, 6, 128, seed=1)
+    f = rope.frequencies(128, 2048, None, torch.device("cpu"))
+    slots = 2 * torch.arange(length)[:, None] + torch.tensor([0, 1, 0, 1, 0, 1])
+    wanted = turned(normed(q[0]), slots[..., None] * f).reshape(2 * length, 3, 128)
+    ours = []
+    for odd in (0, 1):
+        cos, sin = rope.tables(2 * torch.arange(length) + odd, 128, 2048)
+        part = slice(odd, None, 2)
+        ours.append(qk_norm_rope(q[:, :, part, ORDER], k[:, :, part, ORDER], torch.ones(3), cos, sin, eps=EPS)[0])
+    found = RecordedPairs().spread(interleaved(*ours))[0]
+    torch.testing.assert_close(found, wanted[..., ORDER], rtol=1e-4, atol=1e-5)
