@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,24 @@ def test_a_daemon_does_not_outlive_its_program() -> None:
     ended = in_a_small_jail(code)
     assert ended.code == 0
     assert ended.wall_seconds < 30
+
+
+def test_a_program_does_not_outlive_the_process_that_asked_for_it(closed: None) -> None:
+    asking = (
+        "import sys; from underpar.referee.jail.run import Jail\n"
+        "jail = Jail({}).__enter__()\n"
+        "running = jail.start([sys.executable, '-I', '-c', 'import time; print(1, flush=True); time.sleep(100)'])\n"
+        "import os; os.read(running.stdout, 1); print(running.process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", asking], stdout=subprocess.PIPE, env={"PYTHONPATH": str(SOURCE)}, check=False
+    )
+    assert ended.returncode == -9
+    launcher = int(ended.stdout)
+    until = time.monotonic() + 20
+    while Path(f"/proc/{launcher}").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{launcher}").exists()
 
 
 def test_an_input_that_is_not_there_is_the_user_s_mistake(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -74,8 +75,17 @@ def main(spec_path):
     if child == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os._exit(inside(spec, level, control))
-    control.close()
-    return exit_code(os.waitpid(child, 0)[1])
+    return exit_code(outlive(child, control))
+
+
+def outlive(child, control):
+    """The status of `child`, which is ended when nobody reads `control` any more: whoever asked for it is gone."""
+    ended, gone = os.pidfd_open(child), select.poll()
+    gone.register(ended, select.POLLIN)
+    gone.register(control, 0)
+    if ended not in dict(gone.poll()):
+        os.kill(child, signal.SIGKILL)  # the first of its namespace: everything in there goes with it
+    return os.waitpid(child, 0)[1]
 
 
 def enter_namespaces():
