@@ -16,10 +16,10 @@ from underpar.core.config import PositiveInt, config
 from underpar.core.errors import ScoreError
 from underpar.core.units import BITS_PER_NAT, bits_per_byte
 from underpar.core.world import World
-from underpar.data.context import Context
+from underpar.data.context import Context, packed_context
 from underpar.data.validation import ValStream
 from underpar.evaluate.score import Score, charge, score
-from underpar.evaluate.windows import ONE_DOCUMENT, Documents, Flat, Sliding, Span, Window
+from underpar.evaluate.windows import ONE_DOCUMENT, Contiguous, Documents, Flat, Sliding, Span, Window
 from underpar.nn.lookback import SmearGate
 
 
@@ -247,3 +247,17 @@ def test_documents_are_scored_as_if_each_were_alone_whatever_shares_the_pass(bat
                 continue
             alone = model(piece[:, :-1], piece[:, 1:], dense(piece[:, :-1]))[0].numpy()
             np.testing.assert_allclose(found[start : start + len(alone)], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [8, 16, 64, 1000])
+def test_contiguous_stretches_are_the_same_whatever_a_batch_holds(batch_tokens: int) -> None:
+    """Each stretch by itself, attention restarting at its documents."""
+    model, stream = busy(tiny_config()), make_stream(300, seed=2)
+    found = charge(model, stream, Contiguous(context=16), bos_id=BOS, batch_tokens=batch_tokens)
+    tokens = torch.from_numpy(stream.tokens.astype(np.int64))
+    for start in range(0, len(tokens) - 1, 16):
+        row = tokens[start : start + 17].unsqueeze(0)
+        inputs, targets = row[:, :-1], row[:, 1:]
+        with torch.no_grad():
+            wanted = model(inputs, targets, packed_context(inputs, BOS, 16))[0]
+        np.testing.assert_allclose(found[start : start + 16], wanted.numpy(), rtol=1e-5, atol=1e-5)

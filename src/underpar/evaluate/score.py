@@ -127,9 +127,9 @@ def charge_spans(
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Charge some spans of `window` to a ledger, as `charge` does with all of them."""
-    row_tokens = max(batch_tokens, window.context) if window.is_packed else window.context
-    rows = _packed_rows(spans, stream.document_starts, row_tokens) if window.is_packed else [[span] for span in spans]
-    rows_at_once = max(1, batch_tokens // row_tokens)
+    row_tokens = max(batch_tokens, window.context) if window.shares_rows else window.context
+    rows = _packed_rows(spans, stream.document_starts, row_tokens) if window.shares_rows else [[span] for span in spans]
+    rows_at_once = 1 if window.is_packed else max(1, batch_tokens // row_tokens)
     pending: tuple[list[list[Span]], Tensor] | None = None
     for first in range(0, len(rows), rows_at_once):
         batch = rows[first : first + rows_at_once]

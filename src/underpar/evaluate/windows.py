@@ -31,7 +31,9 @@ class Window(Config):
     """How the held-out stream is cut into forward passes. Every target is scored exactly once, tails included."""
 
     is_packed: ClassVar[bool] = False
-    """Whether attention stays within a span's document, so that many spans share a row; else each span is a row."""
+    """Whether attention stays within documents; a batch is then one row."""
+    shares_rows: ClassVar[bool] = False
+    """Whether many spans share a row, as they may where each lies within one document; else each span is a row."""
 
     context: ContextTokens
 
@@ -63,6 +65,7 @@ class Documents(Window):
     """
 
     is_packed: ClassVar[bool] = True
+    shares_rows: ClassVar[bool] = True
 
     context: ContextTokens = 2048
 

@@ -110,7 +110,7 @@ def speedrun_toy(r: Recipe) -> None:
         r.data.loader.seq_len //= shorter
     scale_stages(r, 1 / fewer_steps)
     r.train.warmup_steps, r.train.validate_every_steps = 1, 0
-    r.evaluate.window.context = r.evaluate.batch_tokens = 1024
+    r.evaluate.window.context = r.evaluate.batch_tokens = 256
 
 
 def scale_batches(r: Recipe, divisor: int) -> None:
