@@ -39,7 +39,7 @@ def python(alone: Path) -> Callable[..., str]:
     def run(*command: str) -> str:
         environment = os.environ | {"PYTHONPATH": str(alone / "blocked"), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, *command], cwd=alone, env=environment, capture_output=True, text=True, timeout=280
+            [sys.executable, *command], cwd=alone, env=environment, capture_output=True, text=True, timeout=800
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout

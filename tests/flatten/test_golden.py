@@ -80,6 +80,7 @@ def test_the_baseline_is_the_same_to_the_byte(
     check_equal(python(script.name, "--data", str(tokens), "--seed", str(SEED), "--device", "cpu"), baseline, script)
 
 
+@pytest.mark.timeout(900)  # numba compiles the coder in a folder that has no cache
 def test_the_last_record_is_the_same_to_the_byte(
     tokens: Path, alone: Path, python: Callable[..., str], tmp_path: Path
 ) -> None:
