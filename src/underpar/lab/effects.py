@@ -261,9 +261,10 @@ def reads_of(config: Recipe, folder: RunFolder | None, stage: str) -> Iterator[N
 
 
 def _after(effect: Effect, stage: str, reads: set[str], stages: list[str]) -> Effect:
+    if effect.why.startswith(UNHEARD):  # scoring reads it from the artifact's header
+        return replace(effect, matters=True) if stage == "score" else effect
     if effect.matters is None and effect.path in reads:
-        so_far = f"{effect.why}; " if effect.why.startswith(UNHEARD) else ""
-        return replace(effect, matters=True, why=f"{so_far}read by the stage '{stage}'")
+        return replace(effect, matters=True, why=f"read by the stage '{stage}'")
     if effect.matters is None and stages == list(STAGES):
         return replace(effect, matters=False, why="nothing read it")
     return effect
