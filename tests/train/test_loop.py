@@ -14,6 +14,7 @@ from train_jobs import ROWS, Memory, make_trainer, run_to_end, weights
 from support import BOS, VOCAB
 from underpar.core.budget import Budget
 from underpar.core.errors import TrainError
+from underpar.core.phase import StepShape
 from underpar.core.world import World
 from underpar.data.context import Batch
 from underpar.data.loaders import StepLoader
@@ -123,10 +124,10 @@ class TimedLoader(StepLoader):
     durations: Iterator[float]
     fake: FakeTime
 
-    def __iter__(self) -> Iterator[list[Batch]]:
-        for item in super().__iter__():
-            self.fake.now += next(self.durations)
-            yield item
+    def fetch(self, shape: StepShape | None = None) -> list[Batch]:
+        batches = super().fetch(shape)
+        self.fake.now += next(self.durations)
+        return batches
 
 
 def timed_trainer(
