@@ -55,7 +55,7 @@ def test_run_to_a_target(
     assert [run["seconds_to_target"] for run in missed["record"]["runs"]] == [None] * 2
     trained = json.loads((Path(runs[0]) / "train.json").read_text())
     assert list(trained["breakdown"]) == ["start-up", "build", "rehearsal", "warm-up", "validation", "train"]
-    assert trained["breakdown"]["start-up"] > 0
+    assert trained["breakdown"]["start-up"] >= 0
     assert trained["first_step_ms"] > 0
     assert main(["target", *runs, "--target", "9", "--steps", "--json"]) == 0
     fewest = json.loads(capsys.readouterr().out)
