@@ -1,12 +1,12 @@
 """The files of a run: one folder per recipe and seed, everything in it readable without underpar."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from underpar.core.errors import UnderparError
+from underpar.core.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,7 @@ class RunFolder:
 
 def write_json(path: Path, data: Any) -> None:
     """Write whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(data, indent=1) + "\n")
 
 
 def read_json(path: Path, made_by: str) -> Any:

@@ -1,13 +1,12 @@
 """The page: one self-contained HTML file of one run or of several seeds over each other."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from underpar.core.errors import RecordError
+from underpar.core.whole import write_whole
 from underpar.records import sections
 from underpar.records.run import Run, load_runs
 
@@ -31,16 +30,7 @@ def write_report(run_dirs: Sequence[Path], out_html: Path) -> Path:
             )
     if len({run.seed for run in runs}) != len(runs):
         raise RecordError(f"two of the {len(runs)} runs have the same seed; show one of them")
-    out_html.parent.mkdir(parents=True, exist_ok=True)
-    handle, half = tempfile.mkstemp(prefix=f".{out_html.name}-", dir=out_html.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(render(runs))
-        os.chmod(half, 0o644)
-        os.replace(half, out_html)
-    finally:
-        Path(half).unlink(missing_ok=True)
-    return out_html
+    return write_whole(out_html, render(runs))
 
 
 def render(runs: Sequence[Run]) -> str:

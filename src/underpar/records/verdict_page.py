@@ -1,14 +1,13 @@
 """A verdict as a page: one self-contained HTML file that reads like a reviewer's comment."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from underpar.core.whole import write_whole
 from underpar.records.sections import section
 
 PAGE_FILE = "verdict.html"
@@ -21,16 +20,7 @@ MAX_EVIDENCE_CHARACTERS = 20_000
 
 def write_verdict_page(verdict: Mapping[str, Any], out_html: Path) -> Path:
     """Write the page of a verdict, as its file holds it, and return the path. Nothing is loaded from elsewhere."""
-    out_html.parent.mkdir(parents=True, exist_ok=True)
-    handle, half = tempfile.mkstemp(prefix=f".{out_html.name}-", dir=out_html.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(render(verdict))
-        os.chmod(half, 0o644)
-        os.replace(half, out_html)
-    finally:
-        Path(half).unlink(missing_ok=True)
-    return out_html
+    return write_whole(out_html, render(verdict))
 
 
 def render(verdict: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from underpar.core.errors import ArtifactError, DataError
+from underpar.core.whole import write_whole
 from underpar.data.tokenizers import load_tokenizer
 from underpar.referee.candidate import Candidate
 from underpar.referee.case import Case
@@ -202,9 +202,7 @@ def verify_run(run: Path, *, data: Path | None = None, device: str = "cpu", on_e
 
 def write_verdict(path: Path, verdict: Verdict) -> None:
     """Write the verdict, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(verdict.to_json(), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(verdict.to_json(), indent=1) + "\n")
 
 
 def effort_options(effort: Effort) -> str:

@@ -5,11 +5,12 @@ file always gets all of them; a sink that fails is dropped with a warning and ne
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+
+from underpar.core.whole import write_whole
 
 Event = dict[str, Any]
 
@@ -29,9 +30,7 @@ class JsonLines:
         kept = []
         if resume_step and path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= resume_step]
-        cut = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        cut.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        cut.replace(path)  # at once: a kill here must not cost the history
+        write_whole(path, "".join(line + "\n" for line in kept))  # a kill here must not cost the history
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, event: Event) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from underpar.core.errors import RecordError
+from underpar.core.whole import write_whole
 from underpar.referee.audit.outcome import Note, class_of
 from underpar.referee.audit.report import Report
 from underpar.referee.audit.table import cells, header
@@ -23,18 +22,9 @@ _NUMBERS = {"rank", "score", "+-", "n", "stated", "against best before", "second
 def write_page(board: Board, path: Path) -> Path:
     """Write the page; it appears complete or not at all. Raises RecordError where it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, half = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
-                stream.write(render_page(board))
-            os.chmod(half, 0o644)
-            os.replace(half, path)
-        finally:
-            Path(half).unlink(missing_ok=True)
+        return write_whole(path, render_page(board))
     except OSError as problem:
         raise RecordError(f"cannot write {path}: {problem.strerror}; choose another --page") from None
-    return path
 
 
 def render_page(board: Board) -> str:
