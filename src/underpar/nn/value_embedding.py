@@ -136,12 +136,13 @@ class _GatedTables(ValueSource):
         self.declare("tables", tables, Role.EMBEDDING, "value_embedding")
         self.declare("gates", torch.zeros(len(self.layers) * kv_heads, config.width), Role.GATE, "value_gate")
 
-    def look_up(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-        return tokens
+    def look_up(self, tokens: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """(B, T, model_dim) of every layer. From one look-up: each has a gradient as large as all tables."""
+        first = torch.arange(len(self.layers), device=tokens.device) * self.vocab_size
+        return F.embedding(tokens + first[:, None, None], self.tables).to(dtype).unbind()
 
-    def add(self, v: Tensor, x: Tensor, looked_up: Tensor, row: int) -> Tensor:
-        values = F.embedding(looked_up + row * self.vocab_size, self.tables).to(v.dtype)
-        heads = v.shape[2]
+    def add(self, v: Tensor, x: Tensor, looked_up: tuple[Tensor, ...], row: int) -> Tensor:
+        values, heads = looked_up[row], v.shape[2]
         weight = self.gates[row * heads : (row + 1) * heads].to(x.dtype)
         source = x[..., : self.width]
         if self.reads_values:

@@ -45,17 +45,17 @@ class ShardedAdam(OptimiserConfig):
 
 
 @fused
-def _advance(
-    weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, numbers: tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """New weight in its dtype, and new moments. numbers: 1 - beta1, 1 - beta2, bias correction, eps, lr, decay; 0-D."""
+def _advance_(weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, numbers: tuple[Tensor, ...]) -> None:
+    """Weight and moments after the step, in their place. numbers: 1 - beta1, 1 - beta2, bias correction, eps, lr, decay; 0-D."""
     pace1, pace2, correction, eps, lr, decay = numbers
     wide, grad = weight.float(), grad.float()
-    mean = mean + pace1 * (grad - mean)
-    square = square + pace2 * (grad * grad - square)
-    update = correction * mean / (square.sqrt() + eps)
+    new_mean = mean + pace1 * (grad - mean)
+    new_square = square + pace2 * (grad * grad - square)
+    update = correction * new_mean / (new_square.sqrt() + eps)
     shrinking = torch.where(update * wide > 0, wide, torch.zeros_like(wide))
-    return (wide - lr * (update + decay * shrinking)).to(weight.dtype), mean, square
+    mean.copy_(new_mean)
+    square.copy_(new_square)
+    weight.copy_(wide - lr * (update + decay * shrinking))
 
 
 class _Bucket:
@@ -98,17 +98,17 @@ class _Bucket:
         scalars = (1.0 - config.beta1, 1.0 - config.beta2, correction, config.eps, lr, decay)
         mean, square = self.moments.values()
         weight = self.flat([param.detach() for param in self.params])[self.first : self.first + self.share]
-        numbers = tuple(torch.tensor(number) for number in scalars)
-        weight, new_mean, new_square = _advance(weight, self.reduced(), mean, square, numbers)
-        mean.copy_(new_mean)
-        square.copy_(new_square)
+        _advance_(weight, self.reduced(), mean, square, tuple(torch.tensor(number) for number in scalars))
         self.gradients = None
         self.travelling = self.world.start_all_gather(weight)
 
     def finish(self) -> None:
         assert self.travelling is not None, "step() comes first"
-        torch._foreach_copy_(self.params, list(self.whole(self.travelling.wait()).values()))
+        gathered = self.whole(self.travelling.wait()).values()
         self.travelling = None
+        moved = [pair for pair in zip(self.params, gathered, strict=True) if pair[0].data_ptr() != pair[1].data_ptr()]
+        if moved:  # nothing where a process alone has changed its parameter in place
+            torch._foreach_copy_(*map(list, zip(*moved, strict=True)))
 
 
 class ShardedAdamGroup(Group):
