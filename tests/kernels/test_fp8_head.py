@@ -46,8 +46,10 @@ def check(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> N
             weight,
             factor,
         )
-        assert float((found[0] - wanted[0]).abs().max()) < 0.3
-        assert abs(float((found[0] - wanted[0]).mean())) < 0.02
+        off = found[0] - wanted[0]
+        assert float(off.square().mean().sqrt()) < 0.15
+        assert float(off.abs().max()) < 0.5
+        assert abs(float(off.mean())) < 0.02
         for ours, theirs in zip(found[1:], wanted[1:], strict=True):
             assert cosine(ours, theirs) > 0.99
             torch.testing.assert_close(ours.norm() / factor, theirs.norm(), rtol=0.02, atol=0.0)
@@ -59,11 +61,11 @@ def test_against_the_exact_head() -> None:
 
 def test_logits_are_those_of_the_quantised_operands() -> None:
     hidden, weight, targets, weights = make(torch.device("cpu"))
-    _, lse, logits, hidden8, weight8 = op.fp8_head(
+    _, lse, logits, hidden8_turned, weight8_turned = op.fp8_head(
         hidden, weight, targets, weights, *CAP, len(targets), *PUBLISHED_UNITS
     )
-    assert (hidden8.dtype, weight8.dtype) == (torch.float8_e4m3fn,) * 2
-    back = hidden8.double() * PUBLISHED_UNITS.hidden, weight8.double() * PUBLISHED_UNITS.weight
+    assert (hidden8_turned.dtype, weight8_turned.dtype) == (torch.float8_e4m3fn,) * 2
+    back = hidden8_turned.t().double() * PUBLISHED_UNITS.hidden, weight8_turned.t().double() * PUBLISHED_UNITS.weight
     torch.testing.assert_close(logits.double(), back[0] @ back[1].t(), rtol=2**-8, atol=1e-3)
     torch.testing.assert_close(lse.double(), torch.logsumexp(CAP(logits.double()), dim=1), rtol=1e-6, atol=0)
 
@@ -116,6 +118,21 @@ def test_one_graph() -> None:
         gradients(compiled, hidden, weight, 1.0), gradients(loss, hidden, weight, 1.0), strict=True
     ):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rows", "columns"), [(48, 160), (100, 37)])
+def test_a_matrix_is_written_both_ways(rows: int, columns: int, cuda: torch.device) -> None:
+    # not under the interpreter, whose rounding to fp8 loses what carries into the exponent
+    from underpar.kernels.fp8_head.triton import launch_quantise
+
+    values = 60.0 * torch.randn(columns, rows, generator=torch.Generator().manual_seed(3)).to(cuda).t()
+    codes, turned = launch_quantise(values, PUBLISHED_UNITS.hidden, ref.E4M3, ref.LARGEST_E4M3)
+    assert torch.equal(codes.float(), turned.float().t())
+    expected = ref.quantise(values, PUBLISHED_UNITS.hidden).float()
+    torch.testing.assert_close(
+        codes.float(), expected, rtol=1 / 8, atol=2**-9
+    )  # a tie may round the other way by one step
 
 
 @pytest.mark.gpu

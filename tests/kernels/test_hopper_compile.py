@@ -80,19 +80,32 @@ def test_cross_entropy(vocab_size: int, softcap: float) -> None:
     assert "st.global.v4.b32" in backward
 
 
-@pytest.mark.parametrize("grad_type", ["*bf16", "*fp8e5"])
-def test_multi_target_cross_entropy(grad_type: str) -> None:
+@pytest.mark.parametrize(("grad_type", "tile"), [("*bf16", "BACKWARD_TILE"), ("*fp8e5", "TURNED_TILE")])
+def test_multi_target_cross_entropy(grad_type: str, tile: str) -> None:
     from underpar.kernels.multi_target_ce import triton as kernels
 
     types = dict.fromkeys(("losses_ptr", "lse_ptr", "grad_losses_ptr", "weights_ptr", "unit_ptr"), "*fp32")
-    types |= {"logits_ptr": "*bf16", "grad_logits_ptr": grad_type, "targets_ptr": "*i64"}
-    types |= dict.fromkeys(("row_tokens", "row_stride", "grad_stride"), "i32")
+    types |= {"logits_ptr": "*bf16", "grad_ptr": grad_type, "turned_ptr": grad_type, "targets_ptr": "*i64"}
+    types |= dict.fromkeys(("num_rows", "row_tokens", "row_stride", "grad_stride"), "i32")
     constants = {"VOCAB": 50304, "SCALE": 23.0, "SHIFT": 5.0, "DIVISOR": 7.5, "TARGETS": 3}
     forward, _ = compiled(kernels._forward_kernel, types, constants, kernels.FORWARD_TILE)
-    backward, _ = compiled(kernels._backward_kernel, types, constants, kernels.BACKWARD_TILE)
+    constants["TURNED"] = grad_type == "*fp8e5"
+    backward, _ = compiled(kernels._backward_kernel, types, constants, getattr(kernels, tile))
     assert "ld.global.v4.b32" in forward
     assert "ld.global.v4.b32" in backward
-    assert ("st.global.v4.b32" if grad_type == "*bf16" else "e5m2x2") in backward
+    assert "st.global.v4.b32" in backward
+    assert ("e5m2x2" in backward) == constants["TURNED"]
+
+
+def test_quantisation_both_ways() -> None:
+    from underpar.kernels.fp8_head import triton as kernels
+
+    types = {"values_ptr": "*bf16", "codes_ptr": "*fp8e4nv", "turned_ptr": "*fp8e4nv", "per_unit": "fp32"}
+    types |= dict.fromkeys(("num_rows", "num_columns", "row_stride"), "i32")
+    ptx, _ = compiled(kernels._quantise_kernel, types, {"LARGEST": 448.0, "column_stride": 1}, kernels.TILE)
+    assert "ld.global.v4.b32" in ptx
+    assert "st.global.v4.b32" in ptx
+    assert "e4m3x2" in ptx
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])

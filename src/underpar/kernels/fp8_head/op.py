@@ -2,7 +2,7 @@
 
 Forward: hidden states and weight in e4m3, logits in bf16. Backward: the gradient of the logits in e5m2, written by the loss
 kernel, then two fp8 products. On Hopper these are `torch._scaled_mm`, which takes its first operand by rows and its second by
-columns: the gradient and the weight are turned round once each.
+columns, so that each of the three matrices is needed turned round as well: whoever writes one in fp8 writes both.
 """
 
 from typing import Any
@@ -29,13 +29,16 @@ def fp8_head(
     hidden_unit: float,
     weight_unit: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Losses (N,) fp32, then what the backward pass needs: log-sum-exp, logits, and both operands in fp8."""
+    """Losses (N,) fp32, then what the backward pass needs: log-sum-exp, logits, and both operands in fp8, turned."""
     cap = Cap(scale, shift, divisor)
-    hidden8, weight8 = ref.quantise(hidden, hidden_unit), ref.quantise(weight, weight_unit)
+    (hidden8, hidden8_turned), (weight8, weight8_turned) = (
+        _both_ways(hidden, hidden_unit),
+        _both_ways(weight, weight_unit),
+    )
     units = _one(hidden_unit, hidden), _one(weight_unit, hidden)
     logits = _product(hidden8, weight8.t(), *units, torch.bfloat16, fast=True)
     losses, lse = _loss(logits, targets, weights, cap, row_tokens)
-    return losses, lse, logits, hidden8, weight8
+    return losses, lse, logits, hidden8_turned, weight8_turned
 
 
 @fp8_head.register_fake
@@ -44,7 +47,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     losses = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
     logits = hidden.new_empty(hidden.shape[0], weight.shape[0], dtype=torch.bfloat16)
-    operands = (torch.empty(t.shape, dtype=ref.E4M3, device=t.device) for t in (hidden, weight))
+    operands = (torch.empty(t.shape[::-1], dtype=ref.E4M3, device=t.device) for t in (hidden, weight))
     return losses, torch.empty_like(losses), logits, *operands  # type: ignore[return-value]
 
 
@@ -53,8 +56,8 @@ def fp8_head_backward(
     grad_losses: Tensor,
     lse: Tensor,
     logits: Tensor,
-    hidden8: Tensor,
-    weight8: Tensor,
+    hidden8_turned: Tensor,
+    weight8_turned: Tensor,
     targets: Tensor,
     weights: Tensor,
     scale: float,
@@ -71,20 +74,20 @@ def fp8_head_backward(
     """
     cap = Cap(scale, shift, divisor)
     unit = (grad_losses.abs().amax() * (cap.steepest / ref.LARGEST_E4M3)).clamp_min(1e-30).reshape(1)
-    grad8 = _grad_logits(grad_losses, logits, targets, weights, lse, cap, row_tokens, unit)
+    grad8, grad8_turned = _grad_logits(grad_losses, logits, targets, weights, lse, cap, row_tokens, unit)
     units = _one(hidden_unit, logits), _one(weight_unit, logits)
-    grad_hidden = _product(grad8, _by_columns(weight8), unit, units[1], torch.bfloat16, fast=False)
-    grad_weight = _product(_turned(grad8), _by_columns(hidden8), unit, units[0], torch.float32, fast=False)
+    grad_hidden = _product(grad8, weight8_turned.t(), unit, units[1], torch.bfloat16, fast=False)
+    grad_weight = _product(grad8_turned, hidden8_turned.t(), unit, units[0], torch.float32, fast=False)
     return grad_hidden, grad_weight
 
 
 @fp8_head_backward.register_fake
 def _(
-    grad_losses: Tensor, lse: Tensor, logits: Tensor, hidden8: Tensor, weight8: Tensor, *rest: Any
+    grad_losses: Tensor, lse: Tensor, logits: Tensor, hidden8_turned: Tensor, weight8_turned: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
     return (
-        torch.empty(hidden8.shape, dtype=torch.bfloat16, device=logits.device),
-        torch.empty(weight8.shape, dtype=torch.float32, device=logits.device),
+        torch.empty(hidden8_turned.shape[::-1], dtype=torch.bfloat16, device=logits.device),
+        torch.empty(weight8_turned.shape[::-1], dtype=torch.float32, device=logits.device),
     )
 
 
@@ -132,25 +135,34 @@ def _grad_logits(
     cap: Cap,
     row_tokens: int,
     unit: Tensor,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     if why_not_triton(logits) is None:
         from underpar.kernels.multi_target_ce.triton import launch_backward
 
         with torch.cuda.device_of(logits):
-            return launch_backward(grad_losses, logits, targets, weights, lse, cap, row_tokens, unit, ref.E5M2)
+            grad8, turned = launch_backward(
+                grad_losses, logits, targets, weights, lse, cap, row_tokens, unit, ref.E5M2, turned=True
+            )
+        assert turned is not None
+        return grad8, turned
     grad = loss_ref.multi_target_gradient(grad_losses, logits, targets, weights, cap, row_tokens)
-    return ref.quantise(grad, unit, ref.E5M2)
+    return _beside_its_transpose(ref.quantise(grad, unit, ref.E5M2))
 
 
 def _one(value: float, like: Tensor) -> Tensor:
     return torch.full((1,), value, device=like.device)
 
 
-def _turned(matrix: Tensor) -> Tensor:
-    """The transpose, stored by rows. As bytes: copies of fp8 are not everywhere implemented."""
-    return matrix.view(torch.uint8).t().contiguous().view(matrix.dtype)
+def _both_ways(values: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+    """A matrix in e4m3, by rows and turned."""
+    if why_not_triton(values) is None:
+        from underpar.kernels.fp8_head.triton import launch_quantise
+
+        with torch.cuda.device_of(values):
+            return launch_quantise(values, unit, ref.E4M3, ref.LARGEST_E4M3)
+    return _beside_its_transpose(ref.quantise(values, unit))
 
 
-def _by_columns(matrix: Tensor) -> Tensor:
-    """The same matrix, stored by columns."""
-    return _turned(matrix).t()
+def _beside_its_transpose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """As bytes: copies of fp8 are not everywhere implemented."""
+    return matrix, matrix.view(torch.uint8).t().contiguous().view(matrix.dtype)

@@ -44,7 +44,8 @@ def multi_target_ce_backward(
 
     cap, unit = Cap(scale, shift, divisor), torch.ones(1, device=logits.device)
     with torch.cuda.device_of(logits):
-        return launch_backward(grad_losses, logits, targets, weights, lse, cap, row_tokens, unit, logits.dtype)
+        grad, _ = launch_backward(grad_losses, logits, targets, weights, lse, cap, row_tokens, unit, logits.dtype)
+    return grad
 
 
 @multi_target_ce_backward.register_fake

@@ -15,7 +15,9 @@ from underpar.kernels.multi_target_ce.ref import Cap
 from underpar.kernels.softcapped_ce.triton import LOG2_E, exponential, unit_columns
 
 FORWARD_TILE = {"BLOCK": 1024, "num_warps": 2}
-BACKWARD_TILE = {"BLOCK": 2048, "num_warps": 4}
+BACKWARD_TILE = {"ROWS": 1, "BLOCK": 2048, "num_warps": 4}
+TURNED_TILE = {"ROWS": 64, "BLOCK": 128, "num_warps": 8}
+"""A tile that is written both ways needs rows as well as columns: 64 bytes of fp8 in a stretch of the transpose."""
 
 
 @triton.jit
@@ -72,7 +74,9 @@ def _backward_kernel(
     weights_ptr,
     lse_ptr,
     unit_ptr,
-    grad_logits_ptr,
+    grad_ptr,
+    turned_ptr,
+    num_rows,
     row_tokens,
     grad_stride,
     row_stride,
@@ -81,28 +85,38 @@ def _backward_kernel(
     SHIFT: tl.constexpr,
     DIVISOR: tl.constexpr,
     TARGETS: tl.constexpr,
+    TURNED: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row = tl.program_id(0)
+    # neighbours in the grid lie below each other: the short stretches of a transpose meet in the cache
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    in_rows = rows < num_rows
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = columns < VOCAB
-    wide_row = row.to(tl.int64)
-    logit = tl.load(logits_ptr + wide_row * row_stride + columns, mask=mask, other=0.0).to(tl.float32)
+    mask = in_rows[:, None] & (columns < VOCAB)[None, :]
+    wide_rows = rows.to(tl.int64)
+    logit = tl.load(logits_ptr + wide_rows[:, None] * row_stride + columns[None, :], mask=mask, other=0.0).to(
+        tl.float32
+    )
     share = _share(logit, SHIFT, DIVISOR)
-    lse = tl.load(lse_ptr + row)
-    place = row % row_tokens
-    weight_of_row = 0.0
-    hits = tl.zeros((BLOCK,), tl.float32)
+    lse = tl.load(lse_ptr + rows, mask=in_rows, other=0.0)
+    place = rows % row_tokens
+    weight_of_row = tl.zeros((ROWS,), tl.float32)
+    hits = tl.zeros((ROWS, BLOCK), tl.float32)
     for ahead in tl.static_range(TARGETS):
-        inside = place + ahead < row_tokens
-        target = tl.load(targets_ptr + row + ahead, mask=inside, other=-1)
+        inside = in_rows & (place + ahead < row_tokens)
+        target = tl.load(targets_ptr + rows + ahead, mask=inside, other=-1)
         weight = tl.where(inside, tl.load(weights_ptr + ahead), 0.0)
         weight_of_row += weight
-        hits += tl.where(columns == target, weight, 0.0)
-    upstream = tl.load(grad_losses_ptr + wide_row * grad_stride) / tl.load(unit_ptr)
+        hits += tl.where(columns[None, :] == target[:, None], weight[:, None], 0.0)
+    upstream = tl.load(grad_losses_ptr + wide_rows * grad_stride, mask=in_rows, other=0.0) / tl.load(unit_ptr)
     slope = (SCALE / DIVISOR) * (share * (1.0 - share))
-    grad = upstream * slope * (weight_of_row * exponential(SCALE * share - lse) - hits)
-    tl.store(grad_logits_ptr + wide_row * VOCAB + columns, grad.to(grad_logits_ptr.dtype.element_ty), mask=mask)
+    dense = weight_of_row[:, None] * exponential(SCALE * share - lse[:, None])
+    grad = (upstream[:, None] * slope * (dense - hits)).to(grad_ptr.dtype.element_ty)
+    tl.store(grad_ptr + wide_rows[:, None] * VOCAB + columns[None, :], grad, mask=mask)
+    if TURNED:
+        wide_columns = columns.to(tl.int64)
+        tl.store(turned_ptr + wide_columns[:, None] * num_rows + rows[None, :], tl.trans(grad), mask=tl.trans(mask))
 
 
 def launch_forward(
@@ -142,25 +156,31 @@ def launch_backward(
     row_tokens: int,
     unit: Tensor,
     dtype: torch.dtype,
+    *,
+    turned: bool = False,
     tile: dict[str, int] | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Gradient of the logits divided by `unit`, a one-element fp32 tensor: (N, V) contiguous in `dtype`.
 
-    `grad_losses` (N,) may be an expanded scalar, as the gradient of a sum is.
+    `grad_losses` (N,) may be an expanded scalar, as the gradient of a sum is. turned: write the transpose too, (V, N)
+    contiguous; it is the second result, otherwise None.
     """
     logits = unit_columns(logits)
     num_rows, vocab_size = logits.shape
-    grad_logits = torch.empty(logits.shape, dtype=dtype, device=logits.device)
-    tile = tile or BACKWARD_TILE
+    grad = torch.empty(logits.shape, dtype=dtype, device=logits.device)
+    transpose = torch.empty((vocab_size, num_rows), dtype=dtype, device=logits.device) if turned else None
+    tile = tile or (TURNED_TILE if turned else BACKWARD_TILE)
     if num_rows:
-        _backward_kernel[(num_rows, triton.cdiv(vocab_size, tile["BLOCK"]))](
+        _backward_kernel[(triton.cdiv(num_rows, tile["ROWS"]), triton.cdiv(vocab_size, tile["BLOCK"]))](
             grad_losses,
             logits,
             targets.contiguous(),
             weights.float().contiguous(),
             lse,
             unit,
-            grad_logits,
+            grad,
+            grad if transpose is None else transpose,
+            num_rows,
             row_tokens,
             grad_losses.stride(0),
             logits.stride(0),
@@ -169,6 +189,7 @@ def launch_backward(
             SHIFT=cap.shift,
             DIVISOR=cap.divisor,
             TARGETS=weights.shape[0],
+            TURNED=turned,
             **tile,
         )
-    return grad_logits
+    return grad, transpose
