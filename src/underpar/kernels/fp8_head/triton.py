@@ -34,7 +34,7 @@ def _quantise_kernel(
 
 
 def launch_quantise(values: Tensor, unit: float, dtype: torch.dtype, largest: float) -> tuple[Tensor, Tensor]:
-    """values / unit in `dtype`, cut at +-largest: (M, N) and its transpose (N, M), both contiguous. values: (M, N), any strides."""
+    """values / unit in `dtype`, cut at +-largest: (M, N) and its transpose (N, M), contiguous. values: (M, N), any strides."""
     num_rows, num_columns = values.shape
     codes = torch.empty((num_rows, num_columns), dtype=dtype, device=values.device)
     turned = torch.empty((num_columns, num_rows), dtype=dtype, device=values.device)
