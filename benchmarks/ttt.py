@@ -31,8 +31,8 @@ from underpar.lab.adaptive import MODES, chosen_adaptation
 from underpar.lab.build import build_model
 from underpar.lab.environment import describe_environment
 from underpar.lab.files import write_json
-from underpar.lab.pipeline import say
 from underpar.lab.profile import profile_steps
+from underpar.lab.say import say
 from underpar.recipes import registry
 from underpar.train.compiled import compile_model, graphs_compiled
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from underpar.core.world import World
-from underpar.lab import pipeline
 from underpar.lab.files import RunFolder
 from underpar.lab.flat import flat_script
+from underpar.lab.packing import pack_run
+from underpar.lab.scoring import score_run
+from underpar.lab.training import train
 from underpar.recipes import registry
 from underpar.records.logs import CodeSize, FinalRoundtripExact, WorldSize, parse_line
 
@@ -49,9 +51,9 @@ def write_script(recipe: str, overrides: tuple[str, ...], folder: Path, *, reada
 def run_package(recipe: str, overrides: tuple[str, ...], tokens: Path, folder: Path) -> RunFolder:
     resolved = registry.resolve(recipe, overrides=(*overrides, f"seed={SEED}"))
     run = RunFolder(folder)
-    pipeline.train(resolved, run, tokens, World())
-    pipeline.pack_run(run)
-    pipeline.score_run(run, tokens, World())
+    train(resolved, run, tokens, World())
+    pack_run(run)
+    score_run(run, tokens, World())
     return run
 
 

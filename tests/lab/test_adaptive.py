@@ -15,10 +15,12 @@ from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.adaptation import AdapterAdamW, DocumentTTT, PhasedTTT, SequentialTTT
 from underpar.evaluate.load import load_model
-from underpar.lab import pipeline
 from underpar.lab.adaptive import chosen_adaptation
 from underpar.lab.files import RunFolder
 from underpar.lab.outcome import outcome_lines, run_summary
+from underpar.lab.packing import pack_run
+from underpar.lab.scoring import Scoring, score_run
+from underpar.lab.training import train
 from underpar.nn.adapters import LoRA
 from underpar.recipes import registry
 from underpar.records.run import load_run
@@ -38,9 +40,9 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, byte_tokens: Path) -> RunF
     folder = RunFolder(tmp_path_factory.mktemp("adapted") / "run")
     resolved = registry.resolve("quickstart", overrides=[*TINY, f"evaluate.adaptation={ADAPTATION}"])
     world = World(device="cpu")
-    pipeline.train(resolved, folder, byte_tokens, world)
-    pipeline.pack_run(folder)
-    pipeline.score_run(folder, byte_tokens, world)
+    train(resolved, folder, byte_tokens, world)
+    pack_run(folder)
+    score_run(folder, byte_tokens, world)
     return folder
 
 
@@ -94,7 +96,7 @@ def test_the_artifact_alone_scores_the_same(
 
 def test_another_mode_leaves_the_run_as_it_was(adapted: RunFolder, byte_tokens: Path) -> None:
     before = adapted.score.read_bytes(), adapted.log.read_bytes()
-    pipeline.score_run(adapted, byte_tokens, World(device="cpu"), pipeline.Scoring("plain"))
+    score_run(adapted, byte_tokens, World(device="cpu"), Scoring("plain"))
     assert (adapted.score.read_bytes(), adapted.log.read_bytes()) == before
 
 

@@ -7,10 +7,12 @@ import pytest
 
 from underpar.core.errors import UnderparError
 from underpar.core.world import World
-from underpar.lab import pipeline
 from underpar.lab.adopt import adopt
 from underpar.lab.files import RunFolder
 from underpar.lab.outcome import run_summary
+from underpar.lab.packing import pack_run
+from underpar.lab.scoring import score_run
+from underpar.lab.training import take_training
 from underpar.recipes import registry
 from underpar.records.logs import SerializedModel, TrainStep, read_log
 
@@ -25,12 +27,12 @@ def test_same_training_other_packing(finished: Finished, tmp_path: Path) -> None
     trained, folder = finished.folders[0], RunFolder(tmp_path / "taken")
     data = finished.home / json.loads(trained.config.read_text())["data"]
     finer = "pack.quantiser=RoundToNearest(matrix=IntRows(bits=5))"
-    pipeline.take_training(resolved(finer), folder, trained, data, World())
+    take_training(resolved(finer), folder, trained, data, World())
     before, after = read_log(trained.log), read_log(folder.log)
     assert after.all(TrainStep) == before.all(TrainStep)
     assert not after.all(SerializedModel)
-    packed = pipeline.pack_run(folder)
-    pipeline.score_run(folder, data, World())
+    packed = pack_run(folder)
+    score_run(folder, data, World())
     assert packed["container_bytes"] < json.loads(trained.artifact_info.read_text())["container_bytes"]
     summary = run_summary(folder)
     assert summary["fingerprint"] != json.loads(trained.config.read_text())["fingerprint"]

@@ -18,10 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from underpar.core.units import format_bytes
-    from underpar.lab import pipeline
     from underpar.lab.files import RunFolder
+    from underpar.lab.packing import pack_run
 
-    info = pipeline.pack_run(RunFolder(args.run_folder), enforce_budget=not args.no_limit)
+    info = pack_run(RunFolder(args.run_folder), enforce_budget=not args.no_limit)
     if args.json:
         print_json(info)
     else:

@@ -45,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[str, Any]:
-    from underpar.lab import pipeline
     from underpar.lab.data import find_data
     from underpar.lab.files import RunFolder
     from underpar.lab.outcome import run_summary
+    from underpar.lab.packing import pack_run
+    from underpar.lab.say import say
+    from underpar.lab.scoring import score_run
     from underpar.referee.verify import verify_run
 
     resolved = resolve(args, *([] if seed is None else [f"seed={seed}"]))
@@ -56,16 +58,16 @@ def _one_seed(args: argparse.Namespace, seed: int | None, world: Any) -> dict[st
     data = find_data(resolved, args.data, world)
     obtain(args, resolved, folder, data, world)
     if world.is_main:
-        pipeline.say("packing")
-        pipeline.pack_run(folder)
+        say("packing")
+        pack_run(folder)
     world.barrier()
     if world.is_main:
-        pipeline.say("scoring the packed model")
-    pipeline.score_run(folder, data, world)
+        say("scoring the packed model")
+    score_run(folder, data, world)
     world.barrier()
     if not world.is_main:
         return {}
-    pipeline.say("verifying in a clean process")
+    say("verifying in a clean process")
     verdict = verify_run(folder.path, device=world.device.partition(":")[0])
     return run_summary(folder) | {"verdict": str(verdict), "valid": verdict.is_valid, "run": str(folder.path)}
 

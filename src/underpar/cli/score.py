@@ -33,21 +33,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from underpar.core.errors import ConfigError
     from underpar.core.world import World
-    from underpar.lab import pipeline
     from underpar.lab.files import RunFolder, read_json
+    from underpar.lab.scoring import Scoring, score_artifact, score_run
 
     if args.budget is not None and not args.budget > 0:
         raise ConfigError(f"--budget {args.budget:g} is no time; give seconds above 0")
     world = World.join(args.device)
-    scoring = pipeline.Scoring(args.mode, tuple(args.overrides), budget_seconds=args.budget)
+    scoring = Scoring(args.mode, tuple(args.overrides), budget_seconds=args.budget)
     if args.target.is_dir():
         folder = RunFolder(args.target)
         data = args.data or Path(read_json(folder.config, "underpar train")["data"])
-        summary = pipeline.score_run(folder, data, world, scoring)
+        summary = score_run(folder, data, world, scoring)
     elif args.data is None:
         raise ConfigError(f"{args.target} is a single artifact: name the held-out tokens with --data DIR")
     else:
-        summary, _ = pipeline.score_artifact(args.target, args.data, world, scoring)
+        summary, _ = score_artifact(args.target, args.data, world, scoring)
     if world.is_main:
         if args.json:
             print_json(summary)

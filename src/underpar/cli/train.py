@@ -47,14 +47,14 @@ def obtain(
     args: argparse.Namespace, resolved: "Resolved[Recipe]", folder: "RunFolder", data: Path, world: "World"
 ) -> "TrainResult":
     """Train into `folder`, or with --trained-as take over the training of a finished run."""
-    from underpar.lab import pipeline
     from underpar.lab.files import RunFolder
+    from underpar.lab.training import take_training, train
     from underpar.train.sinks import open_sinks
 
     if args.trained_as:
         trained = RunFolder.of(args.out, args.trained_as, resolved.config.seed)
-        return pipeline.take_training(resolved, folder, trained, data, world)
+        return take_training(resolved, folder, trained, data, world)
     folder.path.mkdir(parents=True, exist_ok=True)
     wanted: list[str] = args.sink if world.is_main else []
     sinks = tuple(open_sinks(wanted, folder.path, f"{resolved.name} seed {resolved.config.seed}"))
-    return pipeline.train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)
+    return train(resolved, folder, data, world, sinks=sinks, resume=not args.fresh)

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from underpar.evaluate.adapted import Running
 from underpar.evaluate.load import LoadedModel
 from underpar.evaluate.score import LossFunction, Score
 from underpar.evaluate.scorers import adaptive_scorer
+from underpar.lab.say import say
 from underpar.train.compiled import compile_model
 
 PLAIN = "plain"
@@ -72,7 +72,7 @@ def score_adapted(
     )  # fmt: skip
     found = scorer.charge(stream, budget_seconds=budget_seconds, watcher=_show if world.is_main else None)
     if found.plain_targets and world.is_main:
-        _say(
+        say(
             f"warning: a budget of {budget_seconds:g} s does not hold the adaptation of all documents: "
             f"{found.plain_targets:,} of {len(found.nats):,} tokens were charged without it"
         )
@@ -80,8 +80,4 @@ def score_adapted(
 
 
 def _show(running: Running) -> None:
-    _say(f"adapting: {running.done:.0%}  {running.bpb:.4f} bpb so far  {running.seconds_left:.0f} s left")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(f"adapting: {running.done:.0%}  {running.bpb:.4f} bpb so far  {running.seconds_left:.0f} s left")

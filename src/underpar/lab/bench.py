@@ -26,8 +26,8 @@ from underpar.kernels.attention import backend_for, forced
 from underpar.lab.build import build_model, scorer
 from underpar.lab.ceiling import copy_bytes_per_second, matmul_flops_per_second, median_seconds
 from underpar.lab.environment import describe_environment
-from underpar.lab.pipeline import say
 from underpar.lab.profile import OPTIMISER_REGION, profile_steps
+from underpar.lab.say import say
 from underpar.lab.synthetic import LENGTHS, document_starts, random_stream, random_tokens
 from underpar.model.cost import model_cost
 from underpar.optim.schedules import Settings

@@ -16,7 +16,8 @@ from underpar.core.world import World
 from underpar.evaluate.load import load_model
 from underpar.lab.build import build_trainer
 from underpar.lab.logs import PublishedLog, calibration_line, memory_line, score_lines, size_lines
-from underpar.lab.pipeline import artifact_header, calibrated, score_loaded
+from underpar.lab.packing import artifact_header, calibrated
+from underpar.lab.scoring import score_loaded
 from underpar.nn.module import parameter_roles
 from underpar.recipes.base import Recipe
 from underpar.records import logs
