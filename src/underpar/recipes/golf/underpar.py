@@ -1,8 +1,7 @@
 """Our own line of the 16 MB game, on top of the last published record."""
 
 from underpar.compress.solver import Waterfill
-from underpar.evaluate.adaptation import AdapterAdamW, DocumentTTT, WarmStart
-from underpar.nn.adapters import LoRA
+from underpar.evaluate.adaptation import DocumentTTT
 from underpar.recipes.base import Recipe, recipe
 from underpar.recipes.golf.late import pr1855
 
@@ -23,9 +22,8 @@ def shorter_chunks(r: Recipe) -> None:
 
     Expected: half as many steps again for a document, in the time that rounds over few documents leave the device idle. Ours.
     """
+    before = r.evaluate.adaptation
+    assert isinstance(before, DocumentTTT)
     r.evaluate.adaptation = DocumentTTT(
-        lora=LoRA(rank=80, alpha=144.0),
-        optimiser=AdapterAdamW(beta2=0.99, weight_decay=0.5),
-        start=WarmStart(),
-        chunk_tokens=32,
+        lora=before.lora, optimiser=before.optimiser, start=before.start, chunk_tokens=32
     )
