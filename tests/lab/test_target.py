@@ -70,6 +70,9 @@ def test_run_to_a_target(
 def test_wrong_uses_are_one_line(tmp_path: Path, byte_tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert race(tmp_path, byte_tokens, "5.0", "--baseline", "golf/baseline") == 2
     assert "is the recipe itself" in capsys.readouterr().err
+    assert race(tmp_path, byte_tokens, "5.0", "--trained-as", "golf/seq4096") == 2
+    assert "--trained-as golf/seq4096: golf/baseline has a target" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
     assert main(["run", "quickstart", "--baseline", "golf/baseline", "--out", str(tmp_path)]) == 2
     assert "--baseline is for recipes with a target" in capsys.readouterr().err
     assert main(["target", str(tmp_path), "--reference", "3.0"]) == 2

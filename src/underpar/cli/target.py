@@ -68,7 +68,8 @@ def show(args: argparse.Namespace, found: dict[str, Any], lines: list[str]) -> N
 def race(args: argparse.Namespace) -> int:
     """Train every seed of the recipe, and of --baseline in turns with it, then judge them. No artifact is made.
 
-    Runs that are there already are taken as they are, unless --fresh.
+    Runs that are there already are taken as they are, unless --fresh. Raises ConfigError for a training taken from elsewhere:
+    its time is not this recipe's.
     """
     from underpar.cli.options import resolve
     from underpar.cli.train import obtain
@@ -80,6 +81,11 @@ def race(args: argparse.Namespace) -> int:
 
     if args.baseline == args.recipe:
         raise ConfigError(f"--baseline {args.baseline} is the recipe itself; name another")
+    if args.trained_as:
+        raise ConfigError(
+            f"--trained-as {args.trained_as}: {args.recipe} has a target (evaluate.target_nats), so its training is what is "
+            "timed; leave the option out, or judge finished runs with 'underpar target'"
+        )
     world = World.join(args.device)
     recipes = [args.recipe, *([args.baseline] if args.baseline else [])]
     folders: dict[str, list[Path]] = {name: [] for name in recipes}
