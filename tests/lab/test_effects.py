@@ -65,7 +65,7 @@ IN_VAIN = [
     ("golf/baseline", "schedule.recurrence=FromFraction(fraction=0.35)", "schedule.recurrence", "no layer of the model recurs"),
     ("golf/recurrence", "schedule.recurrence=FromFraction(fraction=0)", "schedule.recurrence", "no value differed in the 14"),
     ("golf/baseline", "schedule.momentum=MomentumWarmup(start=0.5,steps=0)", "schedule.momentum.start", "no value differed"),
-    ("golf/baseline", "schedule.weight_decay=DecayTaper(start=0.1)", "schedule.weight_decay", "every weight decay"),
+    ("golf/baseline", "schedule.weight_decay=DecayTaper(start=0.1)", "schedule.weight_decay", "Muon family is 0"),
     ("golf/wd_taper", "schedule.weight_decay.start=0.99", "schedule.weight_decay", "no value differed in the 14 steps"),
     ("golf/baseline", "schedule.fake_quantise=Never", "schedule.fake_quantise", "nothing quantises while training"),
     ("golf/baseline", "averaging=SWA(start_below=0.5,every=200)", "averaging", "the average is the last weights"),

@@ -132,6 +132,17 @@ def test_weight_decay_is_consumed_scaled_and_only_where_there_is_one() -> None:
     )
 
 
+def test_a_taper_reaches_the_muon_family_alone() -> None:
+    """What golf PR #1729 tapers; Adam of the same matrices keeps its decay."""
+    settings = Settings(lr_scale=0.5, momentum=0.9, decay_scale=0.5, matrix_decay_scale=0.75)
+    for matrix, scale in ((Muon(lr=0.04, weight_decay=0.1), 0.375), (Adam(lr=0.04, weight_decay=0.1), 0.5)):
+        optim = make_optim(matrix)
+        optim.embedding = Adam(lr=0.05, weight_decay=0.08)
+        used = optim.build(busy(tiny_config()), World()).step(settings)
+        decays = used["optim.matrix.weight_decay"], used["optim.embedding.weight_decay"]
+        assert decays == pytest.approx((0.1 * scale, 0.04))
+
+
 def test_decay_reaches_every_parameter_of_its_role_alone() -> None:
     optim = make_optim(MuonEqR(lr=0.04, weight_decay=0.5))
     optim.gain = Adam(lr=0.02, weight_decay=0.25)

@@ -150,12 +150,14 @@ def test_a_budget_without_training_limit_and_an_empty_warmdown_are_refused() -> 
 # ------------------------------------------------------------------------------------------------- decay and switches
 
 
-def test_weight_decay_tapers_over_the_last_part() -> None:
+def test_weight_decay_of_matrices_tapers_over_the_last_part() -> None:
     budget, taper = Budget(train_steps=1_000), DecayTaper(start=0.70, final=0.5)
-    found = {step: taper.scale(at_step(step), budget, 1.0) for step in (0, 700, 775, 850, 1_000)}
+    found = {step: taper.matrix_scale(at_step(step), budget) for step in (0, 700, 775, 850, 1_000)}
     assert found == pytest.approx({0: 1.0, 700: 1.0, 775: 0.875, 850: 0.75, 1_000: 0.5})
-    assert ConstantDecay().scale(at_step(999), budget, 0.1) == 1.0
-    assert Schedule(weight_decay=taper).at(at_step(850), budget).decay_scale == pytest.approx(0.75)
+    settings = Schedule(weight_decay=taper).at(at_step(850), budget)
+    assert (settings.decay_scale, settings.matrix_decay_scale) == (1.0, pytest.approx(0.75))
+    constant = Schedule(weight_decay=ConstantDecay()).at(at_step(999), budget)
+    assert (constant.decay_scale, constant.matrix_decay_scale) == (1.0, 1.0)
     with pytest.raises(ConfigError, match="use ConstantDecay"):
         DecayTaper(start=1.0).frozen()
 
@@ -166,6 +168,7 @@ def test_weight_decay_can_follow_the_rate() -> None:
     for step in (0, 899, 950, 999):
         settings = schedule.at(at_step(step), budget)
         assert settings.decay_scale == settings.lr_scale
+        assert settings.matrix_decay_scale == 1.0
     assert schedule.at(at_step(950), budget).decay_scale == pytest.approx(0.5)
 
 

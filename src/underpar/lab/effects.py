@@ -25,6 +25,7 @@ from underpar.evaluate.score import score
 from underpar.evaluate.windows import Window
 from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.optim.schedules import Progress, Schedule, Settings
+from underpar.optim.sharded import MatrixOptimiser
 from underpar.recipes import Recipe, registry
 from underpar.train.loop import Trainer
 from underpar.train.preparation import rehearse
@@ -200,6 +201,9 @@ class _Judge:
             return any(name.endswith(".momentum") for name in self.trainer.trace.changes)
         if part == "decay_scale":
             return any(node.weight_decay for node in self.config.optim.chosen().values())
+        if part == "matrix_decay_scale":
+            optimisers = self.config.optim.chosen().values()
+            return any(node.weight_decay for node in optimisers if isinstance(node, MatrixOptimiser))
         if part == "tied":
             return self.trainer.optimisers.tie is not None
         return part in ("lr_scale", "shape", "target_weights") or part in self.trainer.obeyed
@@ -219,6 +223,7 @@ _SHADOWED: dict[str, "Verdict"] = {
 _DEAF = {
     "momentum": "no optimiser of this run has momentum",
     "decay_scale": "every weight decay of this run is 0",
+    "matrix_decay_scale": "every weight decay of the Muon family is 0",
     "tied": "no embedding was tied to a head",
     "windows": "no layer of the model has a window",
     "looped": "no layer of the model recurs",
@@ -227,7 +232,7 @@ _DEAF = {
 
 
 def _differing(a: Settings, b: Settings) -> set[str]:
-    names = ("lr_scale", "momentum", "decay_scale", "tied", "shape", "target_weights")
+    names = ("lr_scale", "momentum", "decay_scale", "matrix_decay_scale", "tied", "shape", "target_weights")
     parts = {name for name in names if getattr(a, name) != getattr(b, name)}
     return parts | {name for name in a.phase._fields if getattr(a.phase, name) != getattr(b.phase, name)}
 

@@ -33,6 +33,8 @@ class Settings:
     """Momentum of the Muon family."""
     decay_scale: float = 1.0
     """Multiplies the weight decay of every group."""
+    matrix_decay_scale: float = 1.0
+    """Multiplies that of the Muon family once more."""
     phase: Phase = EVALUATION
     """What the forward pass does."""
     step: int = 0
@@ -238,23 +240,28 @@ class BelowRate(Switch):
 
 
 class WeightDecay(Config):
-    """The multiplier of every group's weight decay."""
+    """The multipliers of weight decay."""
 
     def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
-        raise NotImplementedError
+        """Of every group."""
+        return 1.0
+
+    def matrix_scale(self, progress: Progress, budget: Budget) -> float:
+        """Of the Muon family, once more."""
+        return 1.0
 
 
 @config
 class ConstantDecay(WeightDecay):
     """1 throughout."""
 
-    def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
-        return 1.0
-
 
 @config
 class DecayTaper(WeightDecay):
-    """1, then linear from 1 to `final` between the fraction `start` of the budget and its end. Source: golf PR #1729."""
+    """Of the Muon family alone: 1, then linear to `final` between the fraction `start` of the budget and its end.
+
+    Source: golf PR #1729.
+    """
 
     start: Fraction = 0.70
     final: Fraction = 0.5
@@ -263,14 +270,17 @@ class DecayTaper(WeightDecay):
         if self.start == 1:
             raise ConfigError("start = 1 leaves no time to taper: use ConstantDecay")
 
-    def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
+    def matrix_scale(self, progress: Progress, budget: Budget) -> float:
         share = max(0.0, (fraction_done(progress, budget) - self.start) / (1.0 - self.start))
         return 1.0 - share * (1.0 - self.final)
 
 
 @config
 class DecayFollowsRate(WeightDecay):
-    """The learning rate's multiplier: what a step takes off a weight is quadratic in it. Source: the speedrun, record 43."""
+    """Of every group: the learning rate's multiplier, so that what a step takes off a weight is quadratic in it.
+
+    Source: the speedrun, record 43.
+    """
 
     def scale(self, progress: Progress, budget: Budget, lr_scale: float) -> float:
         return lr_scale
@@ -301,6 +311,7 @@ class Schedule(Config):
             lr_scale=lr_scale,
             momentum=self.momentum.at(progress, budget),
             decay_scale=self.weight_decay.scale(progress, budget, lr_scale),
+            matrix_decay_scale=self.weight_decay.matrix_scale(progress, budget),
             phase=Phase(
                 looped=self.recurrence.is_on(progress, budget, lr_scale),
                 quantised=self.fake_quantise.is_on(progress, budget, lr_scale),

@@ -35,6 +35,10 @@ class MatrixOptimiser(OptimiserConfig):
     decay: DecayRule = field(default_factory=PlainDecay)
     master: MasterWeights = field(default_factory=AsStored)
 
+    def rate_and_decay(self, settings: Settings) -> tuple[float, float]:
+        lr, decay = OptimiserConfig.rate_and_decay(self, settings)
+        return lr, decay * settings.matrix_decay_scale
+
     def new_state(self, count: int, rows: int, cols: int, device: str) -> dict[str, Tensor]:
         """The state of `count` matrices before the first step, each tensor (count, ...)."""
         dtype = getattr(torch, self.buffer_dtype)

@@ -32,7 +32,7 @@ def learned_recurrence(r: Recipe) -> None:
 
 @recipe("golf/wd_taper", parent=pr1787)
 def wd_taper(r: Recipe) -> None:
-    """Weight decay falls to half over the last 30 % of training. Source: golf PR #1729."""
+    """Weight decay of the matrices falls to half over the last 30 % of training. Source: golf PR #1729."""
     r.schedule.weight_decay = DecayTaper(start=0.70, final=0.5)
 
 
