@@ -92,6 +92,8 @@ def bench(args: argparse.Namespace, world: World) -> dict[str, Any]:
         "environment": describe_environment(attention),
         **found.to_json(),
     }
+    if args.charges and world.is_main:
+        np.save(args.charges, found.nats.astype(np.float32))
     if args.profile and isinstance(scorer, DocumentScorer):
         trainer = scorer.trainer
         result["profiles"] = {w: profile_steps(lambda w=w: trainer.rehearse(w)) for w in trainer.shapes.widths}
@@ -110,6 +112,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, metavar="SECONDS")
     parser.add_argument("--uncompiled", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--charges", type=Path, metavar="NPY", help="also write the nats of every target, float32")
     parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -233,7 +233,7 @@ def test_a_generous_budget_changes_nothing(adaptation: Adaptation) -> None:
 def test_a_plan_that_fits_in_part_gives_up_the_longest_documents_first() -> None:
     scorer = adaptive_scorer(documents(), small_model(), bos_id=BOS)
     every = documents_of(small_stream().document_starts, 299)
-    rates = Rates({}, {16: 1.0, 32: 2.0}, 0.0)
+    rates = Rates({}, {16: 1.0, 32: 2.0}, 0.0, 0.0)
     whole = scorer._seconds(every, [], rates)  # type: ignore[attr-defined]
     given_up = scorer._given_up(every, rates, 0.6 * whole)  # type: ignore[attr-defined]
     assert 0 < len(given_up) < len(every)

@@ -66,6 +66,26 @@ class WarmStart(AdapterStart):
     seed: NonNegativeInt = 0
 
 
+@config
+class NgramCache(Config):
+    """What followed the same tokens earlier in the document, mixed into the prediction: `ngram_cache.cached_charges`."""
+
+    orders: tuple[PositiveInt, ...] = (2, 3, 5, 8)
+    """Lengths of contexts, in the order in which they are mixed in."""
+    most: PositiveInt = 256
+    """Followers of a context that count, the latest."""
+    decay: Annotated[float, Range(above=0, at_most=1)] = 0.98
+    """Of a follower's share, for every later one."""
+    start: Annotated[float, Range(at_least=-20, at_most=0)] = -4.0
+    """Logit of every mixing weight before it has learnt anything."""
+    rate: NonNegativeFloat = 1.0
+    """Learning rate of these logits, on the charge in nats."""
+
+    def check(self) -> None:
+        if not self.orders or list(self.orders) != sorted(set(self.orders)):
+            raise ConfigError(f"orders = {self.orders} must rise and be at least one, such as (2, 3, 5, 8)")
+
+
 class DocumentOrder(Config):
     """In which order documents count: whose A a warm start takes, and which documents are a phase's."""
 
@@ -92,6 +112,8 @@ class DocumentTTT(Adaptation):
     optimiser: AdapterAdamW = field(default_factory=AdapterAdamW)
     start: AdapterStart = field(default_factory=FreshStart)
     order: DocumentOrder = field(default_factory=StreamOrder)
+    cache: NgramCache | None = None
+    """Mixed into the adapted predictions, in the order of the text whatever `order` is."""
     context: ContextTokens = 2048
     chunk_tokens: PositiveInt = 48
     gradient_steps: PositiveInt = 1

@@ -13,6 +13,7 @@ from underpar.evaluate.adaptation import DocumentTTT, GlobalSGD, LongestFirst, P
 from underpar.evaluate.adapted import AdaptedCharges, Meter, Parts, Watcher, check_documents
 from underpar.evaluate.base_sgd import BaseSGD, restored, trained_chunks
 from underpar.evaluate.document_ttt import Book, DocumentTrainer
+from underpar.evaluate.ngram_cache import cache_seconds, cached_charges
 from underpar.evaluate.queue import Document, chunks, documents_of, lineages, share, steps, window_tokens
 from underpar.evaluate.score import Ledger, charge
 from underpar.evaluate.windows import Documents
@@ -31,6 +32,7 @@ class Rates(NamedTuple):
     steps: dict[int, float]
     """Of a pass, by the width of its rows, the adapters' update included."""
     sgd_chunk: float
+    cached_target: float
 
 
 class DocumentScorer:
@@ -39,7 +41,7 @@ class DocumentScorer:
     def __init__(self, adaptation: DocumentTTT, model: GPT, parts: Parts) -> None:
         self._model, self._parts = model, parts
         self.trainer = DocumentTrainer(adaptation, model, parts)
-        self._slots, self._context = adaptation.slots, adaptation.context
+        self._slots, self._context, self._cache = adaptation.slots, adaptation.context, adaptation.cache
         self._longest_first = isinstance(adaptation.order, LongestFirst)
         self._phases: _Phases | None = None
         if isinstance(adaptation, PhasedTTT):
@@ -57,15 +59,18 @@ class DocumentScorer:
             return self._charge(stream, rates, warm_up, budget_seconds, watcher)
 
     def _prepare(self, *, measures: bool) -> Rates:
-        if not measures and self._parts.world.device == "cpu":  # nothing compiles, and nothing is planned
-            return Rates({}, dict.fromkeys(self.trainer.shapes.widths, 0.0), 0.0)
+        cache = cache_seconds(self._cache) if self._cache else 0.0
+        if not measures and self._parts.world.device == "cpu":  # nothing else compiles, and nothing is planned
+            return Rates({}, dict.fromkeys(self.trainer.shapes.widths, 0.0), 0.0, 0.0)
         seconds = self.trainer.prepare()
         sgd = self._phases.prepare() if self._phases else 0.0
         measured = {f"rows of {width}": taken for width, taken in seconds.items()}
         if self._phases:
             measured["sgd chunk"] = sgd
-        *agreed, sgd = self._parts.world.agree(*seconds.values(), sgd)
-        return Rates(measured, dict(zip(seconds, agreed, strict=True)), sgd)
+        if self._cache:
+            measured["cached target"] = cache
+        *agreed, sgd, cache = self._parts.world.agree(*seconds.values(), sgd, cache)
+        return Rates(measured, dict(zip(seconds, agreed, strict=True)), sgd, cache)
 
     def _charge(
         self, stream: ValStream, rates: Rates, warm_up: float, budget: float | None, watcher: Watcher | None
@@ -76,11 +81,13 @@ class DocumentScorer:
             documents.sort(key=lambda d: (-d.tokens, d.number))
         shapes = self.trainer.shapes
         plain_seconds = targets * max(t / (shapes.rows(w) * w) for w, t in rates.steps.items())
-        without = self._given_up(documents, rates, None if budget is None else budget - plain_seconds)
-        planned = self._seconds(documents, without, rates)
+        for_cache = targets * rates.cached_target
+        left = None if budget is None else budget - plain_seconds - for_cache
+        without = self._given_up(documents, rates, left)
+        planned = self._seconds(documents, without, rates) + for_cache
 
         began = time.perf_counter()
-        deadline = None if budget is None else began + budget - plain_seconds
+        deadline = None if left is None else began + left
         book, ledger = Book(stream.tokens, world.device), Ledger(targets)
         if without:
             self._charge_plain(stream, ledger, _positions(without, targets))
@@ -103,6 +110,8 @@ class DocumentScorer:
             self._charge_plain(stream, ledger, missing)
         plain_targets = int(missing.sum()) + sum(d.tokens for d in without)
         nats = ledger.closed(world)
+        if self._cache:
+            nats = cached_charges(self._cache, nats, stream)
         return AdaptedCharges(nats, time.perf_counter() - began, warm_up, planned, rates.measured, plain_targets)
 
     def _boundaries(self, documents: int) -> list[int]:

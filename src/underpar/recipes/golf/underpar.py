@@ -1,7 +1,7 @@
 """Our own line of the 16 MB game, on top of the last published record."""
 
 from underpar.compress.solver import Waterfill
-from underpar.evaluate.adaptation import DocumentTTT
+from underpar.evaluate.adaptation import DocumentTTT, NgramCache
 from underpar.recipes.base import Recipe, recipe
 from underpar.recipes.golf.late import pr1855
 
@@ -16,8 +16,8 @@ def water_filled(r: Recipe) -> None:
     r.pack.quantiser = Waterfill()
 
 
-@recipe("golf/underpar", parent=water_filled)
-def shorter_chunks(r: Recipe) -> None:
+@recipe("golf/short_chunks", parent=water_filled)
+def short_chunks(r: Recipe) -> None:
     """Adapters learn from every 32 tokens instead of every 48; no rounds of SGD on the weights.
 
     Expected: half as many steps again for a document, in the time that rounds over few documents leave the device idle. Ours.
@@ -27,3 +27,14 @@ def shorter_chunks(r: Recipe) -> None:
     r.evaluate.adaptation = DocumentTTT(
         lora=before.lora, optimiser=before.optimiser, start=before.start, chunk_tokens=32
     )
+
+
+@recipe("golf/underpar", parent=short_chunks)
+def ngram_cache(r: Recipe) -> None:
+    """What followed the same 2, 3, 5 or 8 tokens earlier in a document is mixed into the prediction, with weights that learn.
+
+    Expected: names and phrases that have left the window of 2,048 tokens are remembered; half a percent on long documents, for
+    two seconds. Ours.
+    """
+    assert isinstance(r.evaluate.adaptation, DocumentTTT)
+    r.evaluate.adaptation.cache = NgramCache()
