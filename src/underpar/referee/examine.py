@@ -12,9 +12,10 @@ from underpar.referee.measurement import Measurement
 from underpar.referee.plan import Abilities, Plan
 from underpar.referee.predictor import Predictor, Replayable, Scalable, Stepwise, Sweepable, Warmable, is_stepwise
 from underpar.referee.probes import canary_text, process
+from underpar.referee.probes.arrangement import MOST_DOCUMENTS, MOST_OF_THE_WHOLE, document_arrangement
 from underpar.referee.probes.canary import CanaryResult, run_canary
 from underpar.referee.probes.documents import document_isolation, document_order, document_segment
-from underpar.referee.probes.flip import FlipResult, future_flip
+from underpar.referee.probes.flip import CUT_TOLERANCE_NATS, FlipResult, future_flip
 from underpar.referee.probes.sweep import (
     SweepResult,
     screen,
@@ -46,6 +47,31 @@ def run_probes(predictor: Predictor, tokens: np.ndarray, plan: Plan, seed: int, 
         _process_pairs(predictor, segment, plan, seed + 6, flip.noise_nats, found)
     if plan.whole_flips and len(tokens) > len(segment):
         found.fact("flip_whole", lambda: future_flip(predictor, tokens, seed + 7, plan.whole_flips))
+    _arrangements(predictor, tokens, documents, seed + 8, found)
+
+
+def _arrangements(
+    predictor: Predictor, tokens: np.ndarray, documents: np.ndarray, seed: int, found: Measurement
+) -> None:
+    """Where something moved that should not have: whether another order of the documents explains it."""
+    flips = [found.facts[name] for name in ("flip", "flip_whole") if name in found.facts]
+    moved = any(trial["moved"] for flip in flips for trial in flip["trials"])
+    shifted = max(
+        found.facts.get("order", {}).get("earlier_change_nats", 0.0),
+        found.facts.get("sweep", {}).get("cut_change_nats", 0.0),
+    )
+    if is_stepwise(predictor) or not (moved or shifted > CUT_TOLERANCE_NATS):
+        return
+    explained = found.fact(
+        "arrangement", lambda: document_arrangement(predictor, documents, seed, MOST_DOCUMENTS, tokens)
+    )
+    trials = [trial for trial in found.facts.get("flip_whole", {}).get("trials", ()) if trial["moved"]]
+    if trials and explained is not None and explained.keeps_an_order:
+        places = [place for trial in trials for place in (trial["position"], trial["first_moved"] - 1)]
+        found.fact(
+            "arrangement_whole",
+            lambda: document_arrangement(predictor, tokens, seed + 1, MOST_OF_THE_WHOLE, tokens, places),
+        )
 
 
 def _process_pairs(

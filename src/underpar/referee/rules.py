@@ -88,6 +88,13 @@ NORMALISED = Rule(
 )
 SCORE_FIRST = Rule("C3", O, "The charge of a token is final before any state that depends on it changes.", MAINTAINERS)
 SINGLE_PASS = Rule("C4", O, "Every token is charged exactly once, in one pass.", MAINTAINERS)
+IN_ORDER = Rule(
+    "C4a",
+    D,
+    "Documents are scored in the order of the text, and nothing of later ones is known before, not even their lengths.",
+    "openai/parameter-golf #1017, condition 4 (one pass from left to right); merged records from #1530 on score the longest "
+    "documents first, and no ruling was found",
+)
 LOSSLESS = Rule(
     "C5",
     D,
@@ -107,6 +114,6 @@ SPEEDRUN = Rule(
 
 RULES: tuple[Rule, ...] = (
     SCORE, SIZE, TIME, CLOSED, HELD_OUT, ADAPT_AFTER, TOKENIZER, SIGNIFICANT, NO_BRUTE_FORCE, PACKAGE, CALIBRATION,
-    ISOLATED, REPRODUCIBLE, CAUSAL, NORMALISED, SCORE_FIRST, SINGLE_PASS, LOSSLESS, ATTRIBUTED, SPEEDRUN,
+    ISOLATED, REPRODUCIBLE, CAUSAL, NORMALISED, SCORE_FIRST, SINGLE_PASS, IN_ORDER, LOSSLESS, ATTRIBUTED, SPEEDRUN,
 )  # fmt: skip
 """Every rule that a check or a class refers to."""

@@ -19,6 +19,8 @@ TOLERANCE_NATS = 1e-5
 NOISE_FACTOR = 4.0
 """A change within this many times the difference between two runs on the same tokens is noise."""
 
+CUT_TOLERANCE_NATS = 1e-3
+"""A shorter stream, or documents in another order, are computed in other shapes: this much of a charge may be rounding."""
 LEAST_RISE_NATS = 1e-7
 """A later charge that rises by less is counted as unmoved."""
 
@@ -46,6 +48,8 @@ class Trial:
     later_dearer: float | None = None
     """The share of these positions that became dearer, and not cheaper or the same. What adapts is moved either way; without
     the copy every token costs more."""
+    document_start: int = 0
+    """Of the document that holds the position; 0 where no documents are known."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +129,17 @@ def future_flip(predictor: Predictor, tokens: np.ndarray, seed: int, trials: int
     comparison = Comparison(predictor, tokens)
     found = []
     ordinary = ordinary_ids(tokens, predictor.bos_id)
-    starts = set() if predictor.bos_id is None else set(np.flatnonzero(tokens == predictor.bos_id).tolist())
+    is_start = np.zeros(len(tokens), dtype=bool) if predictor.bos_id is None else tokens == predictor.bos_id
     positions = [
-        one - 1 if one in starts and one > 2 else one for one in flip_positions(len(tokens), trials, generator)
+        one - 1 if is_start[one] and one > 2 else one for one in flip_positions(len(tokens), trials, generator)
     ]
     for number, position in enumerate(positions):
         for kind in ("token", ("text", "random")[number % 2]):
             altered = alter(tokens, position, kind, ordinary, generator)
             change = comparison.earlier_change(altered, position)
             after = later_rise(comparison, position) if kind == "token" else (None, None)
-            found.append(_trial(position, kind, len(tokens), change, tolerance(comparison.noise), after))
+            start = int(np.flatnonzero(is_start[: position + 1])[-1]) if is_start[: position + 1].any() else 0
+            found.append(_trial(position, kind, len(tokens), change, tolerance(comparison.noise), after, start))
     return FlipResult(tuple(found), comparison.noise, comparison.noise_total, total(comparison.base))
 
 
@@ -199,6 +204,7 @@ def _trial(
     change: np.ndarray,
     allowed: float,
     after: tuple[float | None, float | None],
+    document_start: int,
 ) -> Trial:
     moved = np.flatnonzero(change > allowed) + 1
     return Trial(
@@ -211,4 +217,5 @@ def _trial(
         last_moved=int(moved[-1]) if len(moved) else None,
         later_rise=after[0],
         later_dearer=after[1],
+        document_start=document_start,
     )
