@@ -102,7 +102,7 @@ def test_charges_are_in_stream_order_and_equal_the_loss_function() -> None:
 
 def test_ranks_that_share_the_work_give_the_charges_of_one() -> None:
     box, tokens = predictor(honest_bigram), layout(1000)
-    found = world_size(box, tokens, box.charges(tokens), 0.0, processes=3)
+    found = world_size(box, tokens, 0.0, processes=3)
     assert found.largest_change_nats == 0.0
     assert found.total_nats > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,10 +10,16 @@ from typing import ClassVar
 import numpy as np
 
 from underpar.core.world import World
-from underpar.evaluate.adaptation import Adaptation
+from underpar.evaluate.adaptation import Adaptation, DocumentTTT, PhasedTTT, SequentialTTT
 from underpar.evaluate.scorers import adapted_charges
 from underpar.evaluate.windows import Documents, Window
 from underpar.model.gpt import GPT
+from underpar.referee.ranks import on_ranks
+
+GENERATIONS = 3
+"""Documents that follow each other in a slot, of a stretch in the small."""
+SMALL_CHUNKS, SMALL_ROWS = 8, 4
+"""Chunks of SGD in a stretch in the small, and rows in each, which the processes share."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class AdaptedPredictor:
     progress: Callable[[float], None] | None = None
 
     warms_up: ClassVar[bool] = True
+    takes_world: ClassVar[bool] = True
 
     @property
     def window(self) -> Window:
@@ -43,3 +51,51 @@ class AdaptedPredictor:
         """Another text is scored first, by the same model in memory."""
         self.charges(before)
         return self.charges(tokens)
+
+    def charges_on(self, processes: int, tokens: np.ndarray) -> np.ndarray:
+        """The work shared by ranks, each with a model of its own, under the adaptation in the small: see `in_the_small`."""
+        small = in_the_small(self.adaptation, tokens, self.bos_id)
+
+        def share(world: World) -> np.ndarray:
+            model = self.model if world.is_main else copy.deepcopy(self.model)
+            return adapted_charges(model, small, tokens, bos_id=self.bos_id, world=world)
+
+        return on_ranks(processes, self.device, share)
+
+    def work(self, tokens: np.ndarray) -> str:
+        """What there is to share."""
+        small, count = in_the_small(self.adaptation, tokens, self.bos_id), int((tokens == self.bos_id).sum())
+        match small:
+            case PhasedTTT():
+                return (
+                    f"{count} documents in {small.slots} slots and, after parts of the first {small.prefix_documents}, SGD in "
+                    f"chunks of {small.sgd.chunk_tokens} tokens (in the small)"
+                )
+            case DocumentTTT():
+                return f"{count} documents in {small.slots} slots (in the small)"
+            case SequentialTTT():
+                return f"stretches of {small.chunk_tokens} tokens and the SGD after each (in the small)"
+        return "the stretch"
+
+
+def in_the_small(adaptation: Adaptation, tokens: np.ndarray, bos_id: int) -> Adaptation:
+    """The same adaptation with its counts scaled down to a stretch of text, so that everything in it happens there.
+
+    Slots are so few that documents inherit, phases end within the documents of the stretch, and a round of SGD has several
+    chunks. Rates, ranks and contexts of adapters stay. tokens: uint16 (N,), N >= 16.
+    """
+    small = copy.deepcopy(adaptation)
+    documents = max(1, int((tokens == bos_id).sum()))
+    row = max(2, len(tokens) // (SMALL_CHUNKS * SMALL_ROWS))
+    if isinstance(small, DocumentTTT):
+        small.slots = min(small.slots, max(1, documents // GENERATIONS))
+    if isinstance(small, PhasedTTT):
+        small.prefix_documents = min(small.prefix_documents, max(1, documents - 1))
+        small.phases = min(small.phases, max(1, small.prefix_documents))
+        small.sgd.context = min(small.sgd.context, row)
+        small.sgd.chunk_tokens = small.sgd.context * min(SMALL_ROWS, small.sgd.chunk_tokens // small.sgd.context)
+    if isinstance(small, SequentialTTT):
+        small.context = min(small.context, row)
+        small.stride = min(small.stride, max(1, small.context // 2))
+        small.chunk_tokens = small.context * min(SMALL_ROWS, small.chunk_tokens // small.context)
+    return small.frozen()

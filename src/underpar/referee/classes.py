@@ -74,6 +74,8 @@ class Example:
     """Ids of the checks that refuse the cheat."""
     language: str = "python"
     """Of the excerpts, for the page: 'python', 'text', 'json'."""
+    contested: bool = False
+    """Whether the twin is disputed itself, because it keeps to one reading of a contested rule."""
 
 
 def _all() -> Iterable[InvalidityClass]:

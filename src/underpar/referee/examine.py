@@ -45,6 +45,8 @@ def run_probes(predictor: Predictor, tokens: np.ndarray, plan: Plan, seed: int, 
         found.fact("isolation", lambda: document_isolation(predictor, documents, seed + 5, plan.boundaries))
     if flip is not None:
         _process_pairs(predictor, segment, plan, seed + 6, flip.noise_nats, found)
+        if plan.world > 1 and isinstance(predictor, Scalable):
+            found.fact("world", lambda: process.world_size(predictor, documents, flip.noise_nats, plan.world))
     if plan.whole_flips and len(tokens) > len(segment):
         found.fact("flip_whole", lambda: future_flip(predictor, tokens, seed + 7, plan.whole_flips))
     _arrangements(predictor, tokens, documents, seed + 8, found)
@@ -56,10 +58,7 @@ def _arrangements(
     """Where something moved that should not have: whether another order of the documents explains it."""
     flips = [found.facts[name] for name in ("flip", "flip_whole") if name in found.facts]
     moved = any(trial["moved"] for flip in flips for trial in flip["trials"])
-    shifted = max(
-        found.facts.get("order", {}).get("earlier_change_nats", 0.0),
-        found.facts.get("sweep", {}).get("cut_change_nats", 0.0),
-    )
+    shifted = found.facts.get("order", {}).get("earlier_change_nats", 0.0)
     if is_stepwise(predictor) or not (moved or shifted > CUT_TOLERANCE_NATS):
         return
     explained = found.fact(
@@ -82,9 +81,6 @@ def _process_pairs(
         found.fact("replay", lambda: process.replay(predictor, segment, base(), noise, seed, bos))
     if plan.warm_up and isinstance(predictor, Warmable):
         found.fact("warm_up", lambda: process.warm_up(predictor, segment, noise, seed))
-    if plan.world > 1 and isinstance(predictor, Scalable):
-        one = partial(predictor.charges, segment)
-        found.fact("world", lambda: process.world_size(predictor, segment, one(), noise, plan.world))
 
 
 def _canary(predictor: Predictor, draw: Callable[[], canary_text.CanaryText]) -> CanaryResult:

@@ -22,7 +22,8 @@ HEAD = """\
 
 What makes a result something else than it claims to be: every class with its rule, what is forbidden and why, and,
 where running the predictor shows it, a small cheat beside an honest twin that differs as little as possible. The
-cheats are complete and are refused by tests, alone and in pairs; the twins pass. They are in
+cheats are complete and are refused by tests, alone and in pairs; the twins pass, or are
+disputed where the rule is. They are in
 `src/underpar/referee/attacks`; lines of record folders are in `src/underpar/referee/audit/examples.py`, where
 a `scan.` is a suspicion with file and line that a replay has to confirm.
 
@@ -72,7 +73,8 @@ def _example(example: Example) -> Iterator[str]:
     checks = ", ".join(f"`{id}`" for id in example.caught_by)
     found = "pointed at by" if example.caught_by[0].startswith("scan.") else "refused by"
     yield f"\n*Example `{example.name}`, {found} {checks}.* {example.difference}\n"
-    for title, code in (("forbidden", example.forbidden), ("allowed", example.allowed)):
+    twin = "disputed" if example.contested else "allowed"
+    for title, code in (("forbidden", example.forbidden), (twin, example.allowed)):
         yield f"```{example.language}\n# {title}\n{code}\n```\n"
 
 

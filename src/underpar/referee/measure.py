@@ -20,6 +20,8 @@ from underpar.referee.plan import Abilities, Cost, Plan, make_plan, measure_cost
 from underpar.referee.sandbox import JOB, write_result
 
 ADAPTIVE_BUDGET_SECONDS = 60.0
+ADAPTIVE_WORLD = 3
+"""Processes that what learns is shared by: a number that divides none of its even ones."""
 CANARY_TOKENS = 8192
 """Of each canary text, fewer where a window reads tokens many times over."""
 
@@ -121,7 +123,8 @@ def _plan(predictor: Any, tokens: Any, job: Job, score_seconds: float) -> Plan:
     can = Abilities.of(predictor, tokens)
     if not isinstance(predictor, WindowedPredictor):
         budget = job.budget_seconds or ADAPTIVE_BUDGET_SECONDS
-        return replace(make_plan(budget, measure_cost(predictor, tokens, budget), can), whole_stream=True)
+        plan = make_plan(budget, measure_cost(predictor, tokens, budget), can)
+        return replace(plan, whole_stream=True, world=ADAPTIVE_WORLD if plan.world > 1 else 1)
     context = min(predictor.window.context, len(tokens))
     sweep = sweep_prefix_tokens(predictor.vocab_size, context)
     if job.budget_seconds is None:

@@ -139,7 +139,7 @@ def predicted_seconds(plan: Plan, cost: Cost, can: Abilities) -> float:
         total += asked * cost.of(plan.segment_tokens / 2)
     total += ((2 + plan.swaps) if plan.swaps else 0) * segment
     total += ((2 + 2 * plan.boundaries) if plan.boundaries else 0) * segment
-    total += plan.replay * (segment + cost.fresh_seconds) + 2 * plan.warm_up * segment + (plan.world > 1) * segment
+    total += plan.replay * (segment + cost.fresh_seconds) + 2 * plan.warm_up * segment + 2 * (plan.world > 1) * segment
     whole = cost.of(can.tokens)
     return total + whole * (plan.whole_stream + (1 + plan.whole_flips if plan.whole_flips else 0))
 

@@ -72,6 +72,10 @@ class Scalable(Protocol):
 
     def charges_on(self, processes: int, tokens: np.ndarray) -> np.ndarray: ...
 
+    def work(self, tokens: np.ndarray) -> str:
+        """What the processes share, in words."""
+        ...
+
 
 @runtime_checkable
 class Stepwise(Protocol):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Barrier, Lock
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from underpar.core.world import World
 from underpar.data.context import row_context
 from underpar.data.validation import ValStream
 from underpar.evaluate.score import LossFunction, charge
 from underpar.evaluate.windows import Window
+from underpar.referee.ranks import on_ranks
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """Tokens of a forward pass. On a CPU small ones stay in its cache: half the time of 16,384 and more."""
@@ -46,11 +44,13 @@ class WindowedPredictor:
         return self.charges(tokens)
 
     def charges_on(self, processes: int, tokens: np.ndarray) -> np.ndarray:
-        """The work shared by ranks, here threads that meet where processes would exchange their sums."""
-        meeting = _Meeting(processes)
-        with ThreadPoolExecutor(processes) as pool:
-            worlds = [_Rank(rank, processes, self.device, meeting=meeting) for rank in range(processes)]
-            return next(iter(pool.map(lambda world: self._charges(tokens, world), worlds)))
+        """The work shared by ranks."""
+        return on_ranks(processes, self.device, lambda world: self._charges(tokens, world))
+
+    def work(self, tokens: np.ndarray) -> str:
+        """What there is to share."""
+        starts = np.flatnonzero(tokens == self.bos_id).astype(np.int64)
+        return f"{sum(1 for _ in self.window.spans(len(tokens) - 1, starts)):,} windows"
 
     def _charges(self, tokens: np.ndarray, world: World) -> np.ndarray:
         starts = np.flatnonzero(tokens == self.bos_id).astype(np.int64)
@@ -84,29 +84,3 @@ class WindowedPredictor:
             count = min(rows, self.vocab_size - first)
             out[first : first + count] = losses[:count].double().cpu().numpy()
         return out
-
-
-class _Meeting:
-    """Where the ranks of one computation add up their tensors."""
-
-    def __init__(self, size: int) -> None:
-        self._barrier, self._lock = Barrier(size), Lock()
-        self._parts: list[Tensor] = []
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        with self._lock:
-            self._parts.append(tensor.clone())
-        self._barrier.wait()
-        tensor.copy_(torch.stack(self._parts).sum(dim=0))
-        if self._barrier.wait() == 0:
-            self._parts.clear()
-        self._barrier.wait()
-        return tensor
-
-
-@dataclass(frozen=True)
-class _Rank(World):
-    meeting: Any = None
-
-    def sum_(self, tensor: Tensor) -> Tensor:
-        return self.meeting.sum(tensor)

@@ -34,8 +34,8 @@ def test_the_cheat_is_refused_and_its_class_is_named(attack: Attack, held_out: n
 @pytest.mark.parametrize("attack", PREDICTORS, ids=lambda attack: attack.name)
 def test_the_honest_twin_passes(attack: Attack, held_out: np.ndarray) -> None:
     verdict = judged(attack.predictor("allowed", held_out), held_out)
-    assert failed(verdict) == {}
-    assert verdict.ruling is Ruling.VALID
+    assert failed(verdict).keys() == ({"causality.arrangement"} if attack.contested else set())
+    assert verdict.ruling is (Ruling.DISPUTED if attack.contested else Ruling.VALID)
 
 
 def by_length(tokens: np.ndarray) -> np.ndarray:
@@ -53,15 +53,17 @@ def mixed(share: float, tokens: np.ndarray) -> np.ndarray:
     return pay(share * bigrams_at(1.5) + (1 - share) * bigrams(), tokens)
 
 
-def test_a_schedule_may_go_by_the_length_of_the_text_and_not_by_its_documents(held_out: np.ndarray) -> None:
+def test_a_schedule_may_go_by_the_length_of_the_text_and_is_disputed_by_those_of_its_documents(
+    held_out: np.ndarray,
+) -> None:
     verdict = judged(CallablePredictor(by_length, VOCAB_SIZE, BOS), held_out)
     assert verdict.ruling is Ruling.VALID
     sweep = next(check for check in verdict.checks if check.id == "normalisation.sweep")
     assert "how much text there is" in sweep.statement
     uneven = np.concatenate([held_out[:100], *(held_out[150 * n : 150 * n + 40 + 9 * n] for n in range(1, 12))])
     verdict = judged(CallablePredictor(by_layout, VOCAB_SIZE, BOS), uneven)
-    assert verdict.ruling is Ruling.INVALID
-    assert {"causality.order", "normalisation.sweep"} & failed(verdict).keys()
+    assert verdict.ruling is Ruling.DISPUTED
+    assert failed(verdict).keys() == {"causality.arrangement"}
 
 
 class Pair:

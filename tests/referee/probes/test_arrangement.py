@@ -23,7 +23,9 @@ def uneven() -> np.ndarray:
     """Twelve documents of 30 to 140 tokens."""
     texts = [document.text for document in sample_documents("val")]
     lengths = [60, 30, 90, 120, 45, 140, 75, 33, 100, 52, 110, 64]
-    parts = [[BOS, *(byte + 4 for byte in text.encode()[: size - 1])] for text, size in zip(texts, lengths, strict=False)]
+    parts = [
+        [BOS, *(byte + 4 for byte in text.encode()[: size - 1])] for text, size in zip(texts, lengths, strict=False)
+    ]
     return np.concatenate(parts).astype(np.uint16)
 
 

@@ -108,6 +108,10 @@ class CommandPredictor:
         finally:
             self.world = was
 
+    def work(self, tokens: np.ndarray) -> str:
+        """What the processes share is the program's own affair."""
+        return "whatever it shares"
+
     def printed(self, tokens: np.ndarray) -> PrintedScore:
         """The loss that a run on these tokens prints. Raises ProgramStopped when it prints none."""
         ended = self._run(tokens, self.world, {})

@@ -42,6 +42,8 @@ class Attack:
     caught_by: tuple[str, ...]
     """Ids of checks, any of which may refuse it; the first always does."""
     shape: Shape = Shape.PREDICTOR
+    contested: bool = False
+    """The twin keeps to one reading of a disputed rule, so that it is disputed and not valid."""
 
     @property
     def name(self) -> str:
@@ -73,7 +75,7 @@ class Attack:
         forbidden, allowed = parts["forbidden"], parts["allowed"]
         assert forbidden is not None
         assert allowed is not None
-        return Example(self.class_id, self.name, forbidden, allowed, doc, self.caught_by)
+        return Example(self.class_id, self.name, forbidden, allowed, doc, self.caught_by, contested=self.contested)
 
 
 FLIPS = ("causality.flip", "causality.whole", "causality.order")
@@ -83,6 +85,7 @@ SWEEP = "normalisation.sweep"
 ATTACKS: tuple[Attack, ...] = (
     Attack("V01", "v01_train_then_score", FLIPS),
     Attack("V01", "v01_chunk_before_its_score", FLIPS),
+    Attack("V01", "v01_longest_first", FLIPS, contested=True),
     Attack("V02", "v02_scored_window", FLIPS),
     Attack("V03", "v03_second_pass", FLIPS),
     Attack("V04", "v04_target_keyed_cache", (SWEEP, *CANARIES)),

@@ -9,7 +9,6 @@ from underpar.referee import rules
 from underpar.referee.case import Case, Kind
 from underpar.referee.checks.diagnose import flip_classes
 from underpar.referee.checks.registry import Finding, check
-from underpar.referee.probes.arrangement import own_moved
 from underpar.referee.probes.flip import CUT_TOLERANCE_NATS, tolerance
 from underpar.referee.probes.sweep import share_ruled_out
 
@@ -68,9 +67,8 @@ def flip_finding(fact: Mapping[str, Any]) -> Finding:
 @check("causality.order", "exchanging two documents does not move charges before them", rules.CAUSAL, *CHARGING)
 def causality_order(case: Case) -> Finding:
     fact = case.fact("order")
-    allowed = max(CUT_TOLERANCE_NATS, tolerance(float(fact["noise_nats"])))
     change = float(fact["earlier_change_nats"])
-    if change > allowed:
+    if _order_moved(fact):
         if keeps_another_order(case):
             return Finding(None, OTHER_ORDER.format("exchanging documents moves charges before them"), dict(fact))
         statement = (
@@ -115,9 +113,11 @@ def causality_isolation(case: Case) -> Finding:
 @check("causality.arrangement", "documents are scored in the order of the text", rules.IN_ORDER, *CHARGING)
 def causality_arrangement(case: Case) -> Finding:
     if "arrangement" not in case.facts:
-        if "flip" not in case.facts or case.facts.get("abilities", {}).get("can_look_ahead") is False:
-            case.fact("flip_whole")
-        return Finding(True, "nothing moved that stands earlier in the text, so that nothing asked for another order", {})
+        trials = case.fact("flip")["trials"]
+        if any(trial["moved"] for trial in trials) or _order_moved(case.facts.get("order")):
+            return Finding(None, "not judged: there are not two documents whose order could explain what moved", {})
+        statement = "nothing moved that stands earlier in the text, so that nothing asks for another order"
+        return Finding(True, statement, {"trials": len(trials), "order": "order" in case.facts})
     fact = case.fact("arrangement")
     tried = f"{len(fact['altered'])} of {fact['documents']} documents, the words of one altered at a time"
     if not keeps_another_order(case):
@@ -133,14 +133,21 @@ def causality_arrangement(case: Case) -> Finding:
         else "none moves one before it, but their lengths do"
     )
     statement = (
-        f"documents are not scored one after the other as they stand in the text, or by a schedule of all their lengths. {tried}: "
-        f"{what}; no charge moves with later words of its own document. Disputed is whether the order is free. Reading one, as "
-        "administered: merged records (#1530 and what followed) score the longest documents first, and every charge is "
-        f"final before anything learns from it (G6); {readings[0]['says']}. Reading two: one pass from left to right "
-        f"(#1017, condition 4), in which the lengths of later documents are not known; {readings[1]['says']}. Shown is "
-        "that these documents keep some order, not which one, and not that all others do"
+        "documents are not scored one after the other as they stand in the text, or by a schedule of all their lengths. "
+        f"{tried}: {what}; no charge moves with later words of its own document. Disputed is whether the order is free. "
+        "Reading one, as administered: merged records (#1530 and what followed) score the longest documents first, and "
+        f"every charge is final before anything learns from it (G6); {readings[0]['says']}. Reading two: one pass from "
+        f"left to right (#1017, condition 4), in which the lengths of later documents are not known; {readings[1]['says']}. "
+        "Shown is that these documents keep some order, not which one, and not that all others do"
     )
     return Finding(False, statement, dict(fact) | {"readings": readings})
+
+
+def _order_moved(fact: Mapping[str, Any] | None) -> bool:
+    """Whether documents that were exchanged moved what stands before them."""
+    if fact is None:
+        return False
+    return float(fact["earlier_change_nats"]) > max(CUT_TOLERANCE_NATS, tolerance(float(fact["noise_nats"])))
 
 
 def keeps_another_order(case: Case) -> bool:
@@ -149,7 +156,7 @@ def keeps_another_order(case: Case) -> bool:
     needed = ("arrangement", "arrangement_whole") if any(trial["moved"] for trial in whole) else ("arrangement",)
     trials = [*case.facts.get("flip", {}).get("trials", ()), *whole]
     explained = all(case.facts.get(name, {}).get("keeps_an_order", False) for name in needed)
-    return explained and not any(own_moved(trial) for trial in trials)
+    return explained and not any(trial["moved"] and trial.get("own_moved", True) for trial in trials)
 
 
 def _order_readings(bpb: float | None, text_bytes: int | None, bits: float) -> list[dict[str, Any]]:

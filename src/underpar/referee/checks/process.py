@@ -60,6 +60,7 @@ def process_world(case: Case) -> Finding:
         f"their sums by {off:.1e} relative, expected at most {REPEAT_TOLERANCE:.0e}"
     )
     if off <= REPEAT_TOLERANCE:
+        statement += ". A score that depends on it by more would have shown; other numbers of processes were not tried"
         return Finding(True, statement, dict(fact))
     statement += ". Reading one: each process adapts on its own share. Reading two: the score is of one set-up"
     return Finding(False, statement, dict(fact), classes=("V18", "V24"), mark=Mark.COMMUNITY)

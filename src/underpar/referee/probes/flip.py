@@ -7,7 +7,7 @@ and one that is deterministic cannot be accused wrongly at all.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,9 @@ class Trial:
     later_dearer: float | None = None
     """The share of these positions that became dearer, and not cheaper or the same. What adapts is moved either way; without
     the copy every token costs more."""
-    document_start: int = 0
-    """Of the document that holds the position; 0 where no documents are known."""
+    own_moved: bool = True
+    """Whether charges of the position's own document moved, and did so with its own later tokens alone. Where they did not,
+    what moved may have been scored later: see `arrangement`."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ def future_flip(predictor: Predictor, tokens: np.ndarray, seed: int, trials: int
             altered = alter(tokens, position, kind, ordinary, generator)
             change = comparison.earlier_change(altered, position)
             after = later_rise(comparison, position) if kind == "token" else (None, None)
-            start = int(np.flatnonzero(is_start[: position + 1])[-1]) if is_start[: position + 1].any() else 0
-            found.append(_trial(position, kind, len(tokens), change, tolerance(comparison.noise), after, start))
+            trial = _trial(position, kind, len(tokens), change, tolerance(comparison.noise), after)
+            if trial.moved and is_start.any():
+                trial = replace(trial, own_moved=_moves_its_own(comparison, altered, position, is_start))
+            found.append(trial)
     return FlipResult(tuple(found), comparison.noise, comparison.noise_total, total(comparison.base))
 
 
@@ -197,6 +200,17 @@ def later_rise(comparison: Comparison, position: int) -> tuple[float | None, flo
     return rise, float(np.mean(now - was > max(LEAST_RISE_NATS, NOISE_FACTOR * comparison.noise)))
 
 
+def _moves_its_own(comparison: Comparison, altered: np.ndarray, position: int, is_start: np.ndarray) -> bool:
+    """Whether the altered tokens of the position's own document, apart from all others, move earlier charges of it."""
+    start = int(np.flatnonzero(np.append(True, is_start[1 : position + 1]))[-1])
+    following = np.flatnonzero(is_start[position + 1 :])
+    stop = position + 1 + int(following[0]) if len(following) else len(altered)
+    alone = comparison.tokens.copy()
+    alone[position:stop] = altered[position:stop]
+    change = comparison.change(alone, slice(start, position - 1))
+    return bool(len(change) and change.max() > tolerance(comparison.noise))
+
+
 def _trial(
     position: int,
     kind: str,
@@ -204,7 +218,6 @@ def _trial(
     change: np.ndarray,
     allowed: float,
     after: tuple[float | None, float | None],
-    document_start: int,
 ) -> Trial:
     moved = np.flatnonzero(change > allowed) + 1
     return Trial(
@@ -217,5 +230,4 @@ def _trial(
         last_moved=int(moved[-1]) if len(moved) else None,
         later_rise=after[0],
         later_dearer=after[1],
-        document_start=document_start,
     )

@@ -66,6 +66,7 @@ def warm_up(predictor: Warmable, tokens: np.ndarray, noise: float, seed: int) ->
     return _pair("the tokens of the warm-up", *found, noise)
 
 
-def world_size(predictor: Scalable, tokens: np.ndarray, base: np.ndarray, noise: float, processes: int) -> PairResult:
+def world_size(predictor: Scalable, tokens: np.ndarray, noise: float, processes: int) -> PairResult:
     """The work shared by several processes, against one."""
-    return _pair(f"{processes} processes", base, predictor.charges_on(processes, tokens), noise)
+    one, several = predictor.charges_on(1, tokens), predictor.charges_on(processes, tokens)
+    return _pair(f"{processes} processes, which share {predictor.work(tokens)},", one, several, noise)
