@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from underpar.kernels.softcapped_ce.triton import unit_columns
+
 TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4}
 
 
@@ -16,7 +18,6 @@ def _quantise_kernel(
     num_rows,
     num_columns,
     row_stride,
-    column_stride,
     per_unit,
     LARGEST: tl.constexpr,
     ROWS: tl.constexpr,
@@ -25,7 +26,7 @@ def _quantise_kernel(
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     columns = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     mask = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
-    places = values_ptr + rows[:, None] * row_stride + columns[None, :] * column_stride
+    places = values_ptr + rows[:, None] * row_stride + columns[None, :]
     values = tl.load(places, mask=mask, other=0.0).to(tl.float32) * per_unit
     cut = tl.minimum(tl.maximum(values, -LARGEST), LARGEST)  # the cast alone makes some of these NaN
     codes = cut.to(codes_ptr.dtype.element_ty)
@@ -34,7 +35,8 @@ def _quantise_kernel(
 
 
 def launch_quantise(values: Tensor, unit: float, dtype: torch.dtype, largest: float) -> tuple[Tensor, Tensor]:
-    """values / unit in `dtype`, cut at +-largest: (M, N) and its transpose (N, M), contiguous. values: (M, N), any strides."""
+    """values / unit in `dtype`, cut at +-largest: (M, N) and its transpose (N, M), contiguous. values: (M, N)."""
+    values = unit_columns(values)  # by columns, triton 3.6 gets the codes by rows wrong
     num_rows, num_columns = values.shape
     codes = torch.empty((num_rows, num_columns), dtype=dtype, device=values.device)
     turned = torch.empty((num_columns, num_rows), dtype=dtype, device=values.device)
@@ -44,7 +46,7 @@ def launch_quantise(values: Tensor, unit: float, dtype: torch.dtype, largest: fl
         turned,
         num_rows,
         num_columns,
-        *values.stride(),
+        values.stride(0),
         1.0 / unit,
         LARGEST=largest,
         **TILE,
