@@ -19,6 +19,10 @@ class DataError(UnderparError):
     """Text, tokens or shards are missing, damaged or do not fit the recipe."""
 
 
+class Exhausted(DataError):
+    """The training text ends before the budget. Every process meets it at the same step."""
+
+
 class TrainError(UnderparError):
     """Training cannot go on: a non-finite loss, a damaged checkpoint."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from underpar.core.config import PositiveInt, config
-from underpar.core.errors import DataError
+from underpar.core.errors import DataError, Exhausted
 from underpar.data.loaders import DocumentPacking, TokenStream
 
 _SCAN_TOKENS = 1 << 20
@@ -30,7 +30,7 @@ class AlignedDocuments(DocumentPacking):
     """How often the shards may be gone through; needing more is an error, not a silent repetition."""
 
     def read(self, stream: TokenStream, position: int, bos_id: int) -> tuple[np.ndarray, int]:
-        """As `Loader.read`. Raises DataError when the shards are used up, or hold no document."""
+        """As `Loader.read`. Raises Exhausted when the shards are used up, DataError when they hold no document."""
         out = np.empty((self.spans, self.span_tokens + 1), dtype=np.uint16)
         documents = _documents(stream, position, bos_id)
         for row in out:
@@ -38,7 +38,7 @@ class AlignedDocuments(DocumentPacking):
             while filled < len(row):
                 start, position = next(documents)
                 if start >= self.epochs * stream.total_tokens:
-                    raise DataError(
+                    raise Exhausted(
                         f"the training shards are used up: {stream.total_tokens:,} tokens, gone through {self.epochs} time(s) "
                         f"in documents of at most {self.seq_len:,} tokens; add shards, or raise data.loader.epochs"
                     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from underpar.core.budget import Budget
 from underpar.core.clock import Clock
-from underpar.core.errors import TrainError
+from underpar.core.errors import Exhausted, TrainError
 from underpar.core.phase import Phase, WindowSizes
 from underpar.core.world import World
 from underpar.data.context import Batch
@@ -123,7 +123,7 @@ class Trainer:
     def run(self) -> TrainResult:
         """Train to the end of the budget and validate what came out, or go to an interrupt.
 
-        Raises TrainError on a non-finite loss.
+        Raises TrainError on a non-finite loss, and Exhausted when the text ends before the budget, with a checkpoint behind it.
         """
         if not self.is_finished:
             warm_up(self)
@@ -158,6 +158,11 @@ class Trainer:
                 if reason is None and self.validate_every and self.step % self.validate_every == 0:
                     self._drain()  # what is still on the device is training, and on the clock
                     self._validate(AVERAGED if self.average else RAW)
+        except Exhausted as problem:
+            self._drain()
+            with self.clock.pause("checkpoint"):
+                self._checkpoint()
+            raise Exhausted(f"{problem}; {self.step:,} steps are kept, and with more shards the run goes on") from None
         finally:
             self.loader.close()
         self._drain()
