@@ -19,7 +19,7 @@ ALLOWED = {
     "kernels": "core",
     "compress": "core",
     "nn": "core data.context kernels",
-    "optim": "core kernels nn.module",
+    "optim": "core kernels nn.module nn.rows",
     "model": "core data.context nn",
     "train": "core data model optim",
     "evaluate": "core data compress.container model nn.adapters",

@@ -18,7 +18,15 @@ from underpar.nn.gates import DenseGate, DoubledGate, OutputGate, QueryGate, Spa
 from underpar.nn.init import OrthogonalInit, ScaledNormalInit, ScaledUniformInit
 from underpar.nn.key_offset import CrossingKeyOffset, IsolatedKeyOffset, KeyOffset
 from underpar.nn.layers import AllLayers, LastLayers, TheseLayers
-from underpar.nn.lookback import BigramHash, BigramProductHash, BigramTable, CrossingSmearGate, SmearGate, VectorSmear
+from underpar.nn.lookback import (
+    BigramHash,
+    BigramProductHash,
+    BigramTable,
+    CrossingSmearGate,
+    SmearGate,
+    SparseBigramTable,
+    VectorSmear,
+)
 from underpar.nn.loss import EagerLoss
 from underpar.nn.mlp import MLP, LeakyReluSquared, ReluSquared
 from underpar.nn.norm import InverseRootDepth, VectorGain
@@ -215,6 +223,7 @@ COMPONENTS = [
     Component("gated-value-tables", {"value_embedding": GatedValueTables(layers=first(), init_std=0.1)}),
     Component("value-tables-read-values", {"value_embedding": SelfGatedValueTables(layers=first(), init_std=0.1)}),
     Component("bigram-table", {"bigram": BigramTable(buckets=50), "residual": InjectedMix()}),
+    Component("sparse-bigram-table", {"bigram": SparseBigramTable(buckets=50), "residual": InjectedMix()}),
     Component(
         "packed-bigram-table",
         {"bigram": BigramTable(buckets=50), "residual": InjectedMix()},

@@ -105,6 +105,19 @@ def test_a_setting_that_the_table_shadows_is_reported(data: Path, tmp_path: Path
     assert (right.matters, right.why) == (True, "made a difference from step 9 on")
 
 
+def test_gradients_by_rows_are_observed(data: Path, tmp_path: Path) -> None:
+    found = judged(resolved(name="speedrun/record71"), data, tmp_path)["model.bigram"]
+    assert (found.matters, found.why) == (True, "gradients came by rows from step 2 on")
+
+
+def test_a_model_that_makes_them_whole_all_the_same_is_reported(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("underpar.nn.rows.keeps_rows", lambda table: False)
+    found = judged(resolved(name="speedrun/record71"), data, tmp_path)["model.bigram"]
+    assert (found.matters, found.why) == (False, "every gradient was made whole")
+
+
 def judged(run: Resolved[Recipe], data: Path, folder: Path) -> dict[str, Effect]:
     watch = Watch(run)
     with watch.recording():

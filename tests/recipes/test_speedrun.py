@@ -173,6 +173,14 @@ def test_neighbours_differ_in_one_thing() -> None:
     ]
 
 
+def test_the_records_between_are_steps_of_their_own() -> None:
+    assert [line.split(":")[0] for line in changes("speedrun/record67", "speedrun/record70")] == [
+        "budget.train_steps",
+        "model.value_embedding",
+    ]
+    assert changes("speedrun/record70", "speedrun/record71") == ["model.bigram: BigramTable -> SparseBigramTable"]
+
+
 def test_what_was_merged_is_the_floor_the_documents_and_fewer_steps() -> None:
     assert changes("speedrun/record71", "speedrun/record72") == [
         "budget.train_steps: 1547 -> 1530",

@@ -17,9 +17,11 @@ from underpar.core.errors import TrainError
 from underpar.core.world import World
 from underpar.data.loaders import DocumentPacking, Loader, SequentialRows, StepLoader
 from underpar.model.gpt import GPTConfig
-from underpar.model.plan import Recurrence, UNet
+from underpar.model.plan import Recurrence, Straight, UNet
 from underpar.nn.embeddings import SplitHead
 from underpar.nn.fake_quantise import FakeIntPerRow, FakeQuantiser
+from underpar.nn.lookback import BigramTable, SparseBigramTable
+from underpar.nn.residual import InjectedMix
 from underpar.optim.adam import Adam
 from underpar.optim.averaging import EMA, SWA, Averaging
 from underpar.optim.clip import GlobalClip
@@ -28,7 +30,7 @@ from underpar.optim.mantissa import Mantissa
 from underpar.optim.muon import Muon
 from underpar.optim.normuon import NorMuon
 from underpar.optim.orthogonalise import PolarExpress
-from underpar.optim.partition import Optim
+from underpar.optim.partition import Labelled, Optim
 from underpar.optim.schedules import (
     BelowRate,
     DecayFollowsRate,
@@ -113,12 +115,31 @@ def halves() -> Parts:
     return parts
 
 
+def dense() -> Parts:
+    """A table of bigrams with gradients as large as itself."""
+    parts = speedrun()
+    parts.model.num_layers, parts.model.topology = 1, Straight()
+    parts.model.bigram, parts.model.residual = BigramTable(buckets=301), InjectedMix()
+    adam = ShardedAdam(lr=0.02, weight_decay=0.01, every=2)
+    parts.optim.by_label = (Labelled(label="bigram_embedding", optimiser=adam),)
+    return parts
+
+
+def sparse() -> Parts:
+    """The same table with gradients by rows, shared among processes that its rows do not divide among."""
+    parts = dense()
+    parts.model.bigram = SparseBigramTable(buckets=301)
+    return parts
+
+
 STACKS: dict[str, Callable[[], Parts]] = {
     "plain": plain,
     "late": late,
     "recurrent": recurrent,
     "speedrun": speedrun,
     "halves": halves,
+    "dense": dense,
+    "sparse": sparse,
 }
 
 

@@ -126,6 +126,26 @@ class World:
         gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # renamed in torch 2.13
         return Pending(out, gather(out, shard, async_op=True), shard)
 
+    def start_all_to_all(self, rows: torch.Tensor, send: list[int], receive: list[int]) -> Pending:
+        """Begin to hand rank i the next `send[i]` of the rows; the result has `receive[i]` rows of rank i, in their order."""
+        if self.size == 1:
+            return Pending(rows)
+        import torch.distributed as dist
+
+        out = rows.new_empty(sum(receive), *rows.shape[1:])
+        return Pending(out, dist.all_to_all_single(out, rows, receive, send, async_op=True), rows)
+
+    def exchange(self, numbers: list[int]) -> list[int]:
+        """Hand rank i `numbers[i]`, through host memory; what every rank has for this one."""
+        if self.size == 1:
+            return numbers
+        import torch
+        import torch.distributed as dist
+
+        mine = torch.empty(self.size, dtype=torch.int64)
+        dist.all_to_all_single(mine, torch.tensor(numbers), group=self.control)
+        return mine.tolist()
+
     def agree(self, *values: float) -> tuple[float, ...]:
         """Rank 0's numbers on every rank, through host memory: the clock and other decisions must not differ by rank."""
         if self.size == 1:

@@ -24,6 +24,7 @@ from underpar.data.validation import ValStream
 from underpar.evaluate.score import score
 from underpar.evaluate.windows import Window
 from underpar.lab.files import RunFolder, read_json, write_json
+from underpar.nn.lookback import BigramTable, SparseBigramTable
 from underpar.optim.schedules import Progress, Schedule, Settings
 from underpar.optim.sharded import MatrixOptimiser
 from underpar.recipes import Recipe, registry
@@ -165,6 +166,9 @@ class _Judge:
             return False, "the average is the last weights: too little was averaged"
         if room == "fake_quantise" and self.config.fake_quantise is not None and not self._quantised():
             return False, "no step of this run quantised"
+        tables = self.against.model.bigram, self.config.model.bigram
+        if path == "model.bigram" and (type(tables[0]), type(tables[1])) == (BigramTable, SparseBigramTable):
+            return self._by_rows()
         if room == "optim" and rest.endswith(".weight_decay") and not any(s.decay_scale for s in self.consumed):
             return False, "schedule.weight_decay was 0 in every step"
         return None
@@ -177,6 +181,14 @@ class _Judge:
 
     def _quantised(self) -> bool:
         return any(settings.phase.quantised for settings in self.consumed)
+
+    def _by_rows(self) -> Verdict | None:
+        """Whether an optimiser was given a gradient by rows; None where none of this run can tell."""
+        seen = [c for name, changes in self.trainer.trace.changes.items() if name.endswith(".by_rows") for c in changes]
+        steps = [step for step, by_rows in seen if by_rows]
+        if steps:
+            return True, f"gradients came by rows from step {int(steps[0]):,} on"
+        return (False, "every gradient was made whole") if seen else None
 
     def _replayed(self, path: str) -> Verdict:
         try:

@@ -33,7 +33,7 @@ from underpar.nn.embeddings import Embedding, Head, TiedHead
 from underpar.nn.fake_quantise import FakeQuantiser
 from underpar.nn.frame import NO_VISIT, AddValues, Frame, PairedStream, Rotation, Visit, Visitor, cast
 from underpar.nn.init import MatrixInit, UniformInit
-from underpar.nn.lookback import Bigram, Smear
+from underpar.nn.lookback import Bigram, Smear, SparseTable
 from underpar.nn.mlp import MLP
 from underpar.nn.module import Module, parameter_roles
 from underpar.nn.norm import NoGain, NormGain, NormScale, UnitScale, rms_norm
@@ -184,9 +184,23 @@ class GPT(Module):
         """The plan of evaluation."""
         return self.plans[EVALUATION.looped]
 
-    def hidden(self, tokens: Tensor, ctx: Context, phase: Phase = EVALUATION, visitor: Visitor | None = None) -> Tensor:
+    def look_up(self, tokens: Tensor, ctx: Context) -> Tensor | None:
+        """What a compiled `forward` is to be given as `looked_up`: (B, T, model_dim) of a table whose gradient is kept by rows,
+        which only works outside of graphs. None where there is no such table, or nobody wants a gradient.
+        """
+        bigram = self.bigram
+        return bigram.look_up(tokens, ctx) if isinstance(bigram, SparseTable) and torch.is_grad_enabled() else None
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        ctx: Context,
+        phase: Phase = EVALUATION,
+        visitor: Visitor | None = None,
+        looked_up: Tensor | None = None,
+    ) -> Tensor:
         """Final normalised hidden states. tokens: (B, T) int64. Returns (B, T, model_dim) in `compute_dtype`."""
-        frame = self._frame(tokens, ctx, phase)
+        frame = self._frame(tokens, ctx, phase, looked_up)
         return self.output_gain(self._walk(self.plans[phase.looped], frame, visitor).normed()[1])
 
     def forward(
@@ -197,24 +211,27 @@ class GPT(Module):
         phase: Phase = EVALUATION,
         visitor: Visitor | None = None,
         target_weights: Tensor | None = None,
+        *,
+        looked_up: Tensor | None = None,
     ) -> Tensor:
         """Loss of every position in nats: (B, T) int64 tokens and targets -> (B, T) float32.
 
         phase: constant of a compiled graph. visitor: see `underpar.nn.frame`. target_weights: (K,) float32; the loss is then
-        the weighted sum over the next K tokens of the row, those beyond its end left out.
+        the weighted sum over the next K tokens of the row, those beyond its end left out. looked_up: what `look_up` returned.
         """
-        hidden = self.hidden(tokens, ctx, phase, visitor)
+        hidden = self.hidden(tokens, ctx, phase, visitor, looked_up)
         return self.head.losses(hidden, targets, _head_visit(visitor), target_weights)
 
     def logits(self, tokens: Tensor, ctx: Context, visitor: Visitor | None = None) -> Tensor:
         """(B, T, vocab_size) float32 soft-capped logits."""
         return self.head.logits(self.hidden(tokens, ctx, visitor=visitor), _head_visit(visitor))
 
-    def _frame(self, tokens: Tensor, ctx: Context, phase: Phase) -> Frame:
+    def _frame(self, tokens: Tensor, ctx: Context, phase: Phase, looked_up: Tensor | None) -> Frame:
         e = self.embedding(tokens, self.compute_dtype)
         injected = None
         if self.bigram is not None:
-            bigram = self.bigram(tokens, ctx, self.compute_dtype)
+            dtype = self.compute_dtype
+            bigram = self.bigram(tokens, ctx, dtype) if looked_up is None else looked_up.to(dtype)
             if self.config.residual.takes_bigram:
                 injected = bigram
             else:

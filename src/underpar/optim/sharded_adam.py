@@ -7,8 +7,10 @@ from torch import Tensor
 
 from underpar.core.config import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, config
 from underpar.core.world import Pending, World
+from underpar.nn.rows import is_noted, keeps_rows
 from underpar.optim.fused import fused
 from underpar.optim.group import Group, OptimiserConfig, gradients_of
+from underpar.optim.row_exchange import RowExchange
 from underpar.optim.schedules import Settings
 
 _LARGE = 1 << 16
@@ -46,7 +48,7 @@ class ShardedAdam(OptimiserConfig):
 
 @fused
 def _advance_(weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, numbers: tuple[Tensor, ...]) -> None:
-    """Weight and moments after the step, in their place. numbers: 1 - beta1, 1 - beta2, bias correction, eps, lr, decay; 0-D."""
+    """Moments and weight go one step on, in place. numbers: 1 - beta1, 1 - beta2, bias correction, eps, lr, decay; 0-D."""
     pace1, pace2, correction, eps, lr, decay = numbers
     wide, grad = weight.float(), grad.float()
     new_mean = mean + pace1 * (grad - mean)
@@ -59,16 +61,19 @@ def _advance_(weight: Tensor, grad: Tensor, mean: Tensor, square: Tensor, number
 
 
 class _Bucket:
-    """Parameters of one dtype as one flat tensor, of which every process has an equal part."""
+    """Parameters of one dtype as one flat tensor, of which every process has an equal part.
 
-    def __init__(self, names: list[str], params: list[Tensor], world: World) -> None:
+    unit: values that are not parted.
+    """
+
+    def __init__(self, names: list[str], params: list[Tensor], world: World, unit: int = 1) -> None:
         self.names, self.params, self.world = names, params, world
         self.sizes = [param.numel() for param in params]
-        self.share = -(-sum(self.sizes) // world.size)
+        self.share = -(-sum(self.sizes) // (world.size * unit)) * unit
         self.first = world.rank * self.share
         self.moments = {key: torch.zeros(self.share, device=world.device) for key in _MOMENTS}
         self.steps = 0
-        self.gradients: Pending | None = None
+        self.gradients: Pending | RowExchange | None = None
         self.travelling: Pending | None = None
 
     def flat(self, tensors: list[Tensor]) -> Tensor:
@@ -106,9 +111,26 @@ class _Bucket:
         assert self.travelling is not None, "step() comes first"
         gathered = self.whole(self.travelling.wait()).values()
         self.travelling = None
-        moved = [pair for pair in zip(self.params, gathered, strict=True) if pair[0].data_ptr() != pair[1].data_ptr()]
-        if moved:  # nothing where a process alone has changed its parameter in place
-            torch._foreach_copy_(*map(list, zip(*moved, strict=True)))
+        pairs = zip(self.params, gathered, strict=True)
+        apart = [(param, new) for param, new in pairs if param.data_ptr() != new.data_ptr()]
+        if apart:  # none where a process alone has changed its parameter in place
+            torch._foreach_copy_([param for param, _ in apart], [new for _, new in apart])
+
+
+class _RowBucket(_Bucket):
+    """A table that keeps rows: a process has an equal part of them, and is sent the gradients of those that were touched."""
+
+    def __init__(self, name: str, table: Tensor, world: World) -> None:
+        super().__init__([name], [table], world, unit=table.shape[1])
+        self.was_noted = False
+
+    def begin(self) -> None:
+        (grad,) = gradients_of(self.params)
+        self.was_noted = is_noted(grad)
+        if self.world.size == 1:
+            super().begin()
+        else:
+            self.gradients = RowExchange(grad, self.share // grad.shape[1], self.world)
 
 
 class ShardedAdamGroup(Group):
@@ -122,8 +144,11 @@ class ShardedAdamGroup(Group):
         self.config, self.params, self.world = config, params, world
         members: dict[object, list[str]] = {}
         for name, param in params.items():
-            members.setdefault(name if param.numel() >= _LARGE else param.dtype, []).append(name)
+            if not keeps_rows(param):
+                members.setdefault(name if param.numel() >= _LARGE else param.dtype, []).append(name)
+        self.tables = [_RowBucket(name, param, world) for name, param in params.items() if keeps_rows(param)]
         self.buckets = [_Bucket(names, [params[name] for name in names], world) for names in members.values()]
+        self.buckets += self.tables
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -138,7 +163,8 @@ class ShardedAdamGroup(Group):
         lr, decay = self.config.rate_and_decay(settings)
         for bucket in self.buckets:
             bucket.step(self.config, lr, decay)
-        return {"lr": lr} | ({"weight_decay": decay} if self.config.weight_decay else {})
+        used = {"lr": lr} | ({"weight_decay": decay} if self.config.weight_decay else {})
+        return used | ({"by_rows": float(all(t.was_noted for t in self.tables))} if self.tables else {})
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from underpar.data.context import Context
+from underpar.model.gpt import GPT
 
 MOST_GRAPHS = 64
 """Graphs of one forward before torch gives up. Phases, micro-batch shapes and scoring share them; its own limit is 8."""
@@ -29,7 +30,8 @@ def compile_model(model: nn.Module, backend: str = "inductor") -> Callable[..., 
     def forward(tokens: Tensor, targets: Tensor, ctx: Context, *rest: Any) -> Tensor:
         if ctx.cu_seqlens is not None:
             torch._dynamo.maybe_mark_dynamic(ctx.cu_seqlens, 0)
-        return graph(tokens, targets, ctx, *rest)
+        outside = {"looked_up": model.look_up(tokens, ctx)} if isinstance(model, GPT) else {}
+        return graph(tokens, targets, ctx, *rest, **outside)
 
     return forward
 
