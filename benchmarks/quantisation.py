@@ -1,4 +1,5 @@
-"""What quantisation costs a trained model: bytes and held-out loss under several quantisers; water-filling at given bytes.
+"""What quantisation costs a trained model: bytes and held-out loss under several quantisers; water-filling at given bytes; and
+calibration on text of the model's own.
 
 python benchmarks/quantisation.py runs/quickstart/seed1337 --out benchmarks/results/quantisation.json
 """
@@ -7,8 +8,6 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from underpar.compress.codecs import Mixing
@@ -17,20 +16,19 @@ from underpar.compress.lowrank import AsymmetricLowRank
 from underpar.compress.pack import pack
 from underpar.compress.precision import Float16, Gptq, IntRows
 from underpar.compress.quantise import Hessian, Quantiser, SdClip
+from underpar.compress.rounding import Nearest
 from underpar.compress.rules import ByRule, Rule
 from underpar.compress.solver import Waterfill
 from underpar.core.config import from_dict
-from underpar.data.context import row_context
-from underpar.data.shards import open_shard, shard_files
 from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.score import score
 from underpar.evaluate.windows import Flat
+from underpar.lab.calibrate import calibrate
 from underpar.lab.files import RunFolder, read_json, write_json
-from underpar.model.gpt import GPT
-from underpar.nn.frame import Visit
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe
+from underpar.train.calibration import CalibrationText, GeneratedText, Subject, TrainingText
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
 from underpar.train.weights import final_weights
 
@@ -52,73 +50,18 @@ QUANTISERS: dict[str, Quantiser] = {
 }
 SHARES = (1.0, 0.8, 0.65)
 """Bytes that water-filling gets, of those that GPTQ with the published clips takes."""
-
-
-class Recorder:
-    """Sums what every linear layer reads and what the loss's derivative by its outputs is."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[int, str], list[Tensor]] = {}
-        self.tokens = 0
-
-    def at(self, execution: int, layer: int) -> Visit:
-        return _Recording(self, layer)
-
-    def head(self) -> Visit:
-        return _Recording(self, -1)
-
-
-class _Recording(Visit):
-    needs_hidden = True
-
-    def __init__(self, recorder: Recorder, layer: int) -> None:
-        self.recorder, self.layer = recorder, layer
-
-    def __call__(self, site: str, x: Tensor, y: Tensor) -> Tensor:
-        if site in ("attention", "mlp"):
-            return y
-        inputs = x.detach().flatten(0, -2).float()
-        sums = self.recorder.seen.setdefault(
-            (self.layer, site), [torch.zeros(inputs.shape[1], inputs.shape[1]), torch.zeros(y.shape[-1])]
-        )
-        sums[0] += inputs.T @ inputs
-        y.register_hook(lambda gradient: _add_squares(sums[1], gradient))
-        return y
-
-
-def _add_squares(total: Tensor, gradient: Tensor) -> None:
-    total += gradient.detach().flatten(0, -2).float().square().sum(0)
-
-
-def calibrate(model: GPT, tokens: np.ndarray, bos_id: int, *, rows: int, row_tokens: int) -> dict[str, Hessian]:
-    """Hessians of every matrix by its name, from rows of training text drawn at random."""
-    recorder, generator = Recorder(), np.random.default_rng(0)
-    for start in range(0, rows, 8):
-        places = generator.integers(0, len(tokens) - row_tokens - 1, min(8, rows - start))
-        batch = torch.from_numpy(np.stack([tokens[p : p + row_tokens + 1] for p in places]).astype(np.int64))
-        inputs = batch[:, :-1]
-        model(inputs, batch[:, 1:], row_context(inputs, bos_id), visitor=recorder).sum().backward()
-    found = {}
-    for name, _ in model.named_parameters():
-        parts = name.split(".")
-        place = (
-            (-1, "head")
-            if parts[0] in ("embedding", "head")
-            else (int(parts[1]), parts[-2])
-            if parts[0] == "blocks"
-            else None
-        )
-        if place in recorder.seen:
-            gram, squares = recorder.seen[place]
-            found[name] = Hessian(gram, rows * row_tokens, squares)
-    model.zero_grad(set_to_none=True)
-    return found
+GENERATED = {
+    "temperature 1": GeneratedText(),
+    "temperature 1, another seed": GeneratedText(seed=1),
+    "temperature 0.8": GeneratedText(temperature=0.8),
+    "temperature 1, documents of 32": GeneratedText(document_tokens=32),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--calibration-rows", type=int, default=128)
+    parser.add_argument("--calibration-tokens", type=int, default=32_768)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     folder = RunFolder(args.run)
@@ -130,17 +73,22 @@ def main() -> None:
     roles = parameter_roles(model)
     tensors = {name: (tensor, roles[name]) for name, tensor in weights.items()}
     bos_id, stream = load_tokenizer(data).bos_id, load_validation(data)
-    row_tokens = config.data.loader.seq_len
-    train = np.asarray(open_shard(shard_files(data, "train")[0]))
-    hessians = calibrate(model, train, bos_id, rows=args.calibration_rows, row_tokens=row_tokens)
+    loader = config.data.loader
+
+    def calibrated(text: CalibrationText) -> tuple[dict[str, Hessian], float]:
+        model.load_state_dict(weights)
+        subject = Subject(model, data, loader, bos_id, config.data.tokenizer.vocab_size)
+        return calibrate(subject, text, args.calibration_tokens)
 
     def bits_per_byte(changed: dict[str, Tensor]) -> float:
         model.load_state_dict(weights | changed)
-        return score(model, stream, Flat(context=row_tokens), bos_id=bos_id, batch_tokens=2048).bpb
+        return score(model, stream, Flat(context=loader.seq_len), bos_id=bos_id, batch_tokens=2048).bpb
 
     exact = bits_per_byte({})
     print(f"{sum(t.numel() for t in weights.values()):,} parameters, {exact:.4f} bits per byte unquantised")
     rows: dict[str, dict[str, float]] = {}
+    hessians, seconds = calibrated(TrainingText())
+    calibration_seconds = {"training text": seconds}
 
     def measure(label: str, quantiser: Quantiser, seen: dict[str, Hessian], budget_bytes: int | None = None) -> int:
         with TemporaryDirectory() as scratch:
@@ -156,10 +104,18 @@ def main() -> None:
     sizes = [measure(label, quantiser, hessians) for label, quantiser in QUANTISERS.items()]
     bare = {name: Hessian(hessian.gram, hessian.tokens) for name, hessian in hessians.items()}
     for share in SHARES:
-        measure(f"water-filling, {share:.0%} of GPTQ's bytes", Waterfill(), hessians, int(share * sizes[2]))
+        label = f"water-filling, {share:.0%} of GPTQ's bytes"
+        measure(label, Waterfill(), hessians, int(share * sizes[2]))
+        measure(f"{label}, without a trellis", Waterfill(rounding=Nearest()), hessians, int(share * sizes[2]))
     measure("water-filling without derivatives", Waterfill(), bare, sizes[2])
+    for label, text in GENERATED.items():
+        own, calibration_seconds[label] = calibrated(text.frozen())
+        measure(f"GPTQ on generated text, {label}", QUANTISERS["GPTQ, published clips"], own)
+        measure(f"water-filling on generated text, {label}", Waterfill(), own, sizes[2])
+    print(f"seconds of calibration: {calibration_seconds}")
     if args.out:
-        write_json(args.out, {"recipe": described["recipe"], "bpb": exact, "quantisers": rows})
+        found = {"recipe": described["recipe"], "bpb": exact, "calibration_tokens": args.calibration_tokens}
+        write_json(args.out, found | {"calibration_seconds": calibration_seconds, "quantisers": rows})
 
 
 if __name__ == "__main__":

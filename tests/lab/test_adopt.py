@@ -1,6 +1,7 @@
 """A run that takes over the training of another."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,21 @@ def test_same_training_other_packing(finished: Finished, tmp_path: Path) -> None
     assert summary["unquantised_bpb"] == run_summary(trained)["unquantised_bpb"]
     assert summary["bpb"] != run_summary(trained)["bpb"]
     assert "pack.quantiser.matrix.bits" not in summary["no_effect"]
+
+
+def test_packing_on_text_of_the_models_own(finished: Finished, tmp_path: Path) -> None:
+    """No training text is read, and no setting of the generated text is silent."""
+    trained, folder, bare = finished.folders[0], RunFolder(tmp_path / "taken"), tmp_path / "without training text"
+    data = finished.home / json.loads(trained.config.read_text())["data"]
+    shutil.copytree(data, bare, ignore=shutil.ignore_patterns("*_train_*"))
+    quantiser = "pack.quantiser=ByRule(rules=(Rule(precision=Gptq(bits=6)),))"
+    text = ("pack.calibration=GeneratedText(document_tokens=12)", "pack.calibration_tokens=2048")
+    take_training(resolved(quantiser, *text), folder, trained, bare, World())
+    info = pack_run(folder)
+    assert info["calibration_seconds"] > 0
+    assert info["hessians"] > 0
+    score_run(folder, data, World())
+    assert not [path for path in run_summary(folder)["no_effect"] if path.startswith("pack.calibration")]
 
 
 def test_other_training_is_refused_by_name(finished: Finished, tmp_path: Path) -> None:

@@ -1,46 +1,41 @@
-"""What each weight reads on training text: the Hessians that GPTQ and the byte-budget solver weigh errors by."""
+"""What each weight reads on calibration text: the Hessians that GPTQ and the byte-budget solver weigh errors by."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from underpar.compress.gptq import Hessian
-from underpar.core.errors import DataError
-from underpar.data.context import packed_context, row_context
-from underpar.data.loaders import Loader, TokenStream
 from underpar.model.gpt import GPT
 from underpar.nn.frame import Visit
+from underpar.train.calibration import CalibrationText, Subject
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """Tokens of one forward and backward pass; no influence on the sums beyond rounding."""
 
 
-def calibrate(model: GPT, data: Path, loader: Loader, bos_id: int, tokens: int) -> tuple[dict[str, Hessian], float]:
+def calibrate(subject: Subject, text: CalibrationText, tokens: int) -> tuple[dict[str, Hessian], float]:
     """Hessians of every hidden matrix and of the output projection, by parameter name, on the model's device.
 
-    Stretches of whole rows are taken at even distances from the training shards, about `tokens` in all, with the context
-    that the model trained on. Inputs are summed over all passes of recurrent layers. Beside x x^T the squared derivative of
-    the loss by each output is summed, which makes errors of different layers comparable. One uncompiled forward and backward.
+    About `tokens` tokens of `text` are read in whole rows, with the context that the model trained on. Inputs are summed over
+    all passes of recurrent layers. Beside x x^T the squared derivative of the loss by each output is summed, which makes errors
+    of different layers comparable. One uncompiled forward and backward.
 
-    Returns the Hessians and the seconds in which training text was read: on CUDA a pass over made-up tokens builds the
-    kernels before. Raises DataError when the training split has fewer than one row of tokens.
+    Returns the Hessians and the seconds in which text was made and read: on CUDA a pass over made-up tokens builds the
+    kernels before. Raises what the text raises.
     """
-    stream = TokenStream(data)
+    model, loader = subject.model, subject.loader
     device = model.embedding.weight.device
-    rows = max(1, BATCH_TOKENS[device.type] // loader.seq_len)
+    batch_tokens = BATCH_TOKENS[device.type]
+    rows = max(1, batch_tokens // loader.seq_len)
     span = rows * loader.seq_len
-    if stream.total_tokens <= span:
-        raise DataError(f"{data} has {stream.total_tokens:,} training tokens, calibration wants more than {span:,}")
-    count = max(1, min(tokens, stream.total_tokens - 1) // span)
     shape = (1, span) if loader.is_packed else (rows, loader.seq_len)
 
     def look(piece: Tensor, taps: Taps) -> None:
         inputs, targets = piece[:-1].reshape(shape), piece[1:].reshape(shape)
-        context = packed_context(inputs, bos_id, loader.seq_len) if loader.is_packed else row_context(inputs, bos_id)
+        inputs, context = subject.shaped(inputs)
         losses = model(inputs.to(device), targets.to(device), context.to(str(device)), visitor=taps)
         losses.sum().backward()
         model.zero_grad(set_to_none=True)
@@ -48,13 +43,13 @@ def calibrate(model: GPT, data: Path, loader: Loader, bos_id: int, tokens: int) 
     taps = Taps(model)
     with _prepared(model):
         if device.type == "cuda":
+            text.rehearse(subject, batch_tokens)
             made_up = torch.arange(span + 1) % model.embedding.weight.shape[0]
             look(made_up, Taps(model))
             torch.cuda.synchronize()
         began = time.perf_counter()
-        for index in range(count):
-            start = index * ((stream.total_tokens - span - 1) // count)
-            look(torch.from_numpy(stream.read(start, span + 1).astype("int64")), taps)
+        for piece in text.spans(subject, tokens, span, batch_tokens):
+            look(piece, taps)
         if device.type == "cuda":
             torch.cuda.synchronize()
     return taps.hessians(), round(time.perf_counter() - began, 3)

@@ -23,6 +23,7 @@ from underpar.model.cost import on_meta
 from underpar.nn.module import parameter_roles
 from underpar.recipes import Recipe
 from underpar.referee.counted_code import ENTRIES
+from underpar.train.calibration import Subject
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
 from underpar.train.weights import final_weights
 
@@ -66,7 +67,7 @@ def _pack(
     info = result.to_json() | {"weights": which, "hessians": len(hessians or ()), "calibration_seconds": seconds}
     if seconds > config.budget.calibration_seconds and config.budget.train_seconds is not None:
         say(
-            f"warning: calibration read training text for {seconds:.1f} s after the last step, the budget keeps "
+            f"warning: calibration took {seconds:.1f} s after the last step, the budget keeps "
             f"{config.budget.calibration_seconds:g} s for it; raise budget.calibration_seconds"
         )
     write_json(folder.artifact_info, info)
@@ -99,5 +100,5 @@ def calibrated(config: Recipe, weights: dict[str, Tensor], data: Path) -> tuple[
         for name, param in model.named_parameters():
             param.copy_(weights[name])
     model.compute_dtype = config.train.dtype(world)
-    bos_id = load_tokenizer(data).bos_id
-    return calibrate(model, data, config.data.loader, bos_id, config.pack.calibration_tokens)
+    subject = Subject(model, data, config.data.loader, load_tokenizer(data).bos_id, config.data.tokenizer.vocab_size)
+    return calibrate(subject, config.pack.calibration, config.pack.calibration_tokens)

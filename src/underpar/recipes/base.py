@@ -18,6 +18,7 @@ from underpar.optim.averaging import Averaging
 from underpar.optim.partition import Optim
 from underpar.optim.schedules import Schedule
 from underpar.optim.stages import StageTable
+from underpar.train.calibration import CalibrationText, TrainingText
 from underpar.train.training import Training
 
 VOCAB_MULTIPLE = 128
@@ -41,8 +42,10 @@ class Packing(Config):
 
     quantiser: Quantiser = field(default_factory=Int8PerRow)
     codec: Codec = field(default_factory=Zlib)
+    calibration: CalibrationText = field(default_factory=TrainingText)
+    """What a quantiser with Hessians looks at."""
     calibration_tokens: PositiveInt = 1_572_864
-    """Training tokens that a quantiser with Hessians looks at; the records take 16 batches of 98,304."""
+    """How many tokens of it; the records take 16 batches of 98,304."""
 
 
 @config
@@ -87,6 +90,7 @@ class Recipe(Config):
             raise ConfigError(
                 f"model.vocab_size = {self.model.vocab_size}, but data.tokenizer has {tokens} tokens (padded: {padded})"
             )
+        self.pack.calibration.check_loader(self.data.loader)
         if self.schedule.stages is not None:
             self._check_stages(self.schedule.stages)
 

@@ -13,6 +13,8 @@ from underpar.optim.schedules import BelowRate, DecayTaper
 from underpar.recipes.base import Recipe, recipe
 from underpar.recipes.golf.early import pr122, swa
 from underpar.recipes.golf.late import gated_skips, pr1736, pr1787, pr1855
+from underpar.recipes.golf.underpar import water_filled
+from underpar.train.calibration import GeneratedText
 
 
 @recipe("golf/frozen_recurrence", parent=pr1787)
@@ -34,6 +36,16 @@ def learned_recurrence(r: Recipe) -> None:
 def wd_taper(r: Recipe) -> None:
     """Weight decay of the matrices falls to half over the last 30 % of training. Source: golf PR #1729."""
     r.schedule.weight_decay = DecayTaper(start=0.70, final=0.5)
+
+
+@recipe("golf/self_calibrated", parent=water_filled)
+def self_calibrated(r: Recipe) -> None:
+    """Calibration on 1,024 documents of 128 tokens that the model writes itself: no training text after the last step.
+
+    Trains as its parent does; packing writes the text first, at 80 forward passes over it. Source: golf PR #1019.
+    """
+    r.pack.calibration = GeneratedText()
+    r.pack.calibration_tokens = 131_072
 
 
 @recipe("golf/global_clip", parent=pr1855)
