@@ -105,9 +105,12 @@ def test_a_setting_that_the_table_shadows_is_reported(data: Path, tmp_path: Path
     assert (right.matters, right.why) == (True, "made a difference from step 9 on")
 
 
-def test_gradients_by_rows_are_observed(data: Path, tmp_path: Path) -> None:
-    found = judged(resolved(name="speedrun/record71"), data, tmp_path)["model.bigram"]
+def test_gradients_by_rows_are_observed_and_what_the_track_sets_is_no_mistake(data: Path, tmp_path: Path) -> None:
+    effects = judged(resolved(name="speedrun/record71"), data, tmp_path)
+    found = effects["model.bigram"]
     assert (found.matters, found.why) == (True, "gradients came by rows from step 2 on")
+    assert effects["model.attention.windows.short"].why == "the size of scoring"
+    assert [describe(effect) for effect in effects.values() if effect.matters is False] == []
 
 
 def test_a_model_that_makes_them_whole_all_the_same_is_reported(

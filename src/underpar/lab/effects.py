@@ -7,7 +7,7 @@ ever given another value, the setting was read in vain. What this cannot see: a 
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -56,6 +56,7 @@ class Watch:
         entry = registry.find(resolved.name)
         self.against = (entry.parent or entry).name
         self.config, self.reference = resolved.config, registry.resolve(self.against).config
+        self._at_track = registry.resolve(resolved.name, track=resolved.track).config
         self.changes = diff(self.reference, self.config)
         self._ledger = ReadLedger(resolved.config)
 
@@ -72,7 +73,8 @@ class Watch:
 
     def judge(self, trainer: Trainer) -> list[Effect]:
         """What training shows of every changed setting, when it has ended."""
-        return judge_training(self.config, self.reference, self._ledger.reads, trainer)
+        by_hand = {change.path for change in diff(self._at_track, self.config)}
+        return judge_training(self.config, self.reference, self._ledger.reads, trainer, by_hand)
 
     def write(self, folder: RunFolder, trainer: Trainer | None) -> None:
         """effects.json; later stages complete it. trainer: None where the training of another run was taken over."""
@@ -122,9 +124,11 @@ def _at(root: Config, path: str) -> Any:
     return node
 
 
-def judge_training(config: Recipe, against: Recipe, reads: Iterable[str], trainer: Trainer) -> list[Effect]:
-    """The effects that training shows. Call it when the run has ended."""
-    known, judge = set(reads), _Judge(config, against, trainer)
+def judge_training(
+    config: Recipe, against: Recipe, reads: Iterable[str], trainer: Trainer, by_hand: Collection[str]
+) -> list[Effect]:
+    """The effects that training shows. Call it when the run has ended. by_hand: paths that recipe and track had otherwise."""
+    known, judge = set(reads), _Judge(config, against, trainer, by_hand)
     changes = diff(against, config)
     parts = stated(against, config, changes)
     found = []
@@ -142,8 +146,8 @@ Verdict = tuple[bool | None, str]
 class _Judge:
     """Knows more of some settings than whether they were read."""
 
-    def __init__(self, config: Recipe, against: Recipe, trainer: Trainer) -> None:
-        self.config, self.against, self.trainer = config, against, trainer
+    def __init__(self, config: Recipe, against: Recipe, trainer: Trainer, by_hand: Collection[str]) -> None:
+        self.config, self.against, self.trainer, self.by_hand = config, against, trainer, by_hand
         self.budget = config.budget.for_steps()
         self.visited: list[Progress] = []
         self.consumed: list[Settings] = []
@@ -159,7 +163,8 @@ class _Judge:
             return None
         room, _, rest = path.partition(".")
         if self.config.schedule.stages is not None and path in _SHADOWED:
-            return _SHADOWED[path]
+            matters, why = _SHADOWED[path]
+            return (True, "the size of scoring") if matters is None and path not in self.by_hand else (matters, why)
         if room == "schedule" and rest:
             return self._replayed(rest)
         if room == "averaging" and self.config.averaging is not None and not self._average_differs():

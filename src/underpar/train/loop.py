@@ -255,6 +255,7 @@ class Trainer:
             "event": "step", "step": self.step, "tokens": self.tokens, "train_seconds": round(self.clock.elapsed, 4),
             "step_ms": round(statistics.median(self._step_ms[-50:]), 3) if self._step_ms else None,
             "lr_scale": round(settings.lr_scale, 6), "momentum": round(settings.momentum, 6),
+            "targets": len(settings.target_weights or (1.0,)),
         }  # fmt: skip
 
     def _settle(self, finished: InFlight) -> None:
@@ -279,9 +280,10 @@ class Trainer:
 
     def _announce(self) -> None:
         batch_tokens, seq_len = self.kinds[0].shape or self.loader.own_shape
+        most_tokens = max(self.loader.batch_tokens(kind.shape) for kind in self.kinds)
         self.sinks.log({
             "event": "start", "step": self.step, "params": self.model.num_parameters(), "world_size": self.world.size,
-            "device": self.world.device, "batch_tokens": batch_tokens, "seq_len": seq_len,
+            "device": self.world.device, "batch_tokens": batch_tokens, "most_batch_tokens": most_tokens, "seq_len": seq_len,
             "train_seconds": round(self.clock.elapsed, 3),
             "compile_seconds": round(self.clock.paused_seconds.get("compile", 0.0), 3),
             "warmup_seconds": round(self.clock.paused_seconds.get("warm-up", 0.0), 3),

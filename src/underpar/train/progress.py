@@ -28,8 +28,10 @@ class ConsoleProgress:
             handler(event)
 
     def _start(self, event: Event) -> None:
+        first, most = event["batch_tokens"], event["most_batch_tokens"]
+        tokens = f"{first:,}" if first == most else f"{first:,} to {most:,}"
         self._say(
-            f"{self.name}: {format_count(event['params'])} parameters, {event['batch_tokens']:,} tokens a step, "
+            f"{self.name}: {format_count(event['params'])} parameters, {tokens} tokens a step, "
             f"{event['world_size']} process(es) on {event['device']}"
         )
         if event["compile_seconds"]:
@@ -49,8 +51,9 @@ class ConsoleProgress:
         done = fraction_done(now, self.budget)
         left = remaining_steps(now, self.budget) * now.seconds / now.step
         speed = now.tokens / now.seconds if now.seconds else 0.0
+        of = f" (of {event['targets']} targets)" if event["targets"] > 1 else ""
         note = (
-            f"step {now.step:,}  loss {event['loss_nats']:.4f}  {format_count(speed)} tok/s  "
+            f"step {now.step:,}  loss {event['loss_nats']:.4f}{of}  {format_count(speed)} tok/s  "
             f"{done:4.0%} of budget  {format_seconds(left)} left"
         )
         if self._bar:
