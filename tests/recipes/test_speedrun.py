@@ -7,6 +7,8 @@ from underpar.core.phase import StepShape, WindowSizes
 from underpar.model.cost import on_meta
 from underpar.nn.module import parameter_labels
 from underpar.optim.schedules import Progress, Settings
+from underpar.optim.sharded_adam import ShardedAdam
+from underpar.optim.sided_normuon import SidedNorMuon
 from underpar.optim.stages import Stage, StageTable
 from underpar.recipes import registry
 from underpar.recipes.base import Recipe
@@ -57,6 +59,40 @@ def test_scalars_start_where_the_record_has_them() -> None:
     assert len(values) == 11 * 3 + 10 * 2 + 2
 
 
+# ------------------------------------------------------------------------------------------------- optimisers
+
+
+ADAM = {
+    "gain": (5, 0.9, 0.99, 0), "value_embedding": (75, 0.75, 0.95, 5), "bigram_embedding": (75, 0.75, 0.95, 5),
+    "smear_gate": (0.01, 0.9, 0.99, 0), "skip_gate": (0.05, 0.9, 0.99, 0), "gate": (1, 0.9, 0.99, 1),
+    "input_mix": (5, 0.65, 0.95, 0), "head": (1, 0.5, 0.95, 150), "embedding": (1, 0.5, 0.95, 150),
+}  # fmt: skip
+"""Factor of 0.008, betas, factor of the decay of 0.005: what every label of the record has."""
+
+
+def test_adam_of_every_label_is_the_published_table() -> None:
+    chosen = config("speedrun/record67").optim.chosen()
+    found = {label: node for label, node in chosen.items() if isinstance(node, ShardedAdam)}
+    assert found.keys() == ADAM.keys()
+    for label, (factor, beta1, beta2, decay) in ADAM.items():
+        node = found[label]
+        assert (node.beta1, node.beta2, node.eps, node.every) == (beta1, beta2, 1e-10, 2), label
+        assert node.lr == pytest.approx(0.008 * factor)
+        assert node.lr * node.weight_decay == pytest.approx((0.008 * factor) ** 2 * 0.005 * decay), label
+
+
+def test_what_a_step_of_normuon_takes_and_decays() -> None:
+    """As published: the rate has a factor for the shape, 2 more for what comes back from the hidden layer, the decay neither."""
+    chosen = config("speedrun/record67").optim.chosen()
+    shapes = {"matrix": ((768, 768), 1), "mlp_down": ((768, 3072), 4)}
+    for label, ((rows, cols), factor) in shapes.items():
+        node = chosen[label]
+        assert isinstance(node, SidedNorMuon)
+        assert node.lr * max(1.0, rows / cols) ** 0.5 == pytest.approx(0.023 * factor)
+        assert (node.weight_decay, node.beta2) == (pytest.approx(1.2 * 0.023), 0.95)
+    assert chosen["matrix"].lr * (3072 / 768) ** 0.5 == pytest.approx(0.023 * 2)  # on the way there
+
+
 # ------------------------------------------------------------------------------------------------- stages
 
 
@@ -103,6 +139,31 @@ def test_boundaries_of_the_published_runs(scheduled: int, extension: int, starts
     table = recipe.schedule.stages
     assert table is not None
     assert table.boundaries(scheduled) == [0, *starts, scheduled]
+
+
+@pytest.mark.parametrize(
+    ("steps", "extension", "fraction", "cooldown", "split"),
+    [(1555, 40, 0.55, 681, 1011), (1547, 40, 0.55, 678, 1005), (1530, 40, 0.55, 670, 993), (1285, 15, 0.60, 508, 847)],
+)
+def test_cooldown_and_the_parting_of_the_tables_begin_where_published(
+    steps: int, extension: int, fraction: float, cooldown: int, split: int
+) -> None:
+    recipe = config(
+        "speedrun/record67",
+        f"schedule.stages.extension_steps={extension}",
+        f"budget.train_steps={steps}",
+        f"schedule.learning_rate.fraction={fraction}",
+    )
+    table = recipe.schedule.stages
+    assert table is not None
+    peaks = [table.at(step, 0.0, recipe.budget).stage.lr_scale for step in range(steps)]
+    rates = [at(recipe, step).lr_scale for step in range(steps)]
+    assert (
+        next(s for s in range(steps) if rates[s] != peaks[s]) == cooldown + 1
+    )  # nothing of it is done at its first step
+    head = recipe.optim.head
+    assert head is not None
+    assert next(s for s in range(steps) if not at(recipe, s).tied and head.is_due(at(recipe, s))) == split
 
 
 def test_embedding_and_head_are_tied_through_the_second_stage() -> None:
