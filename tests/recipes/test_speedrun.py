@@ -82,7 +82,7 @@ def test_adam_of_every_label_is_the_published_table() -> None:
 
 
 def test_what_a_step_of_normuon_takes_and_decays() -> None:
-    """As published: the rate has a factor for the shape, 2 more for what comes back from the hidden layer, the decay neither."""
+    """As published: the rate has a factor for the shape and 2 more on the way back from the hidden layer, the decay neither."""
     chosen = config("speedrun/record67").optim.chosen()
     shapes = {"matrix": ((768, 768), 1), "mlp_down": ((768, 3072), 4)}
     for label, ((rows, cols), factor) in shapes.items():
