@@ -2,6 +2,8 @@
 
 from underpar.compress.solver import Waterfill
 from underpar.evaluate.adaptation import DocumentTTT, NgramCache
+from underpar.model.plan import UNet
+from underpar.optim.schedules import Always
 from underpar.recipes.base import Recipe, recipe
 from underpar.recipes.golf.late import pr1855
 
@@ -29,7 +31,19 @@ def short_chunks(r: Recipe) -> None:
     )
 
 
-@recipe("golf/underpar", parent=short_chunks)
+@recipe("golf/no_recurrence", parent=short_chunks)
+def no_recurrence(r: Recipe) -> None:
+    """Every layer runs once, instead of three of them three times from 35 % of the run on.
+
+    Expected: a quarter more steps in the same time, which is worth more where a run is short: on `golf-mini` 0.004 bits per byte.
+    At a record's budget, sixteen times as long, the published records gain by recurrence. Ours.
+    """
+    assert isinstance(r.model.topology, UNet)
+    r.model.topology.recurrence = None
+    r.schedule.recurrence = Always()
+
+
+@recipe("golf/underpar", parent=no_recurrence)
 def ngram_cache(r: Recipe) -> None:
     """What followed the same 2, 3, 5 or 8 tokens earlier in a document is mixed into the prediction, with weights that learn.
 
