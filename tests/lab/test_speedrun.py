@@ -1,10 +1,12 @@
 """A record of the speedrun at toy size through the one loop, and settings in the wrong place."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from underpar.cli import main
 from underpar.core.config import from_dict, to_dict
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
@@ -74,6 +76,21 @@ def test_a_record_trains_through_all_its_stages(trained: Trainer) -> None:
     assert [step for step, _ in trace["train.target_weight_3"]] == [1, 2, 3, 4]
     assert trained.step == 13
     assert trained.tokens == 4 * (512 + 1024 + 1536) + 1536
+
+
+def test_a_record_goes_through_every_stage_of_a_run(
+    byte_tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the command line: trained, packed, scored and verified; nothing is accused of having no effect."""
+    brief = [*BRIEF, "data.loader.epochs=9", "budget.train_steps=7"]
+    settings = [part for text in brief for part in ("--set", text)]
+    where = ["--data", str(byte_tokens), "--device", "cpu", "--out", str(tmp_path), "--json"]
+    assert main(["run", "speedrun/record71", "--track", "speedrun-toy", *settings, *where]) == 0
+    printed = capsys.readouterr()
+    assert "no effect" not in printed.err
+    assert "512 to 1,536 tokens a step" in printed.err
+    assert "(of 3 targets)" in printed.err
+    assert json.loads(printed.out)["runs"][0]["valid"] is True
 
 
 def test_a_record_learns(trained: Trainer) -> None:
