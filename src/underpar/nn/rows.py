@@ -13,10 +13,14 @@ from torch import Tensor
 
 
 class _Notes(NamedTuple):
-    """Rows that a gradient may differ from zero in, and the version of its values that this is true of."""
+    """Rows that a gradient may differ from zero in, and the version of its values that this is true of.
+
+    ready: the device's event behind which all of the rows are known; None on a CPU.
+    """
 
     rows: list[Tensor]
     version: int
+    ready: Any
 
 
 def keep_rows(table: Tensor) -> None:
@@ -38,19 +42,21 @@ def look_up(table: Tensor, rows: Tensor) -> Tensor:
 class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
-        ctx.table = table
+        ctx.table, ctx.ready = table, None
         ctx.save_for_backward(rows)
+        if rows.is_cuda:
+            ctx.ready = torch.cuda.current_stream(rows.device).record_event()
         return F.embedding(rows, table)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
         (rows,) = ctx.saved_tensors
-        add_rows_(ctx.table, rows.flatten(), grads[0].flatten(0, -2))
+        _add_(ctx.table, rows.flatten(), grads[0].flatten(0, -2), ctx.ready)
         return None, None
 
 
 @torch.no_grad()
-def add_rows_(table: Tensor, rows: Tensor, values: Tensor) -> None:
+def _add_(table: Tensor, rows: Tensor, values: Tensor, ready: Any) -> None:
     """Add values (N, D) to the `.grad` of a table (R, D) in the rows (N,), which may repeat.
 
     Sums of one row are made as autograd makes them and rounded to the table's dtype once. Every size is known beforehand: the
@@ -60,32 +66,49 @@ def add_rows_(table: Tensor, rows: Tensor, values: Tensor) -> None:
     if table.grad is None:
         table.grad = torch.zeros_like(table)
     else:
-        noted = _noted(table.grad) or [_found(table.grad)]
+        notes = _notes(table.grad)
+        noted = [_found(table.grad)] if notes is None else notes.rows
     count = len(rows)
     place = torch.arange(count, device=rows.device)
     first = rows.new_full((len(table),), count).scatter_reduce_(0, rows, place, "amin")[rows]  # of the equal ones
     sums = torch.ops.aten.embedding_dense_backward(values.to(table.dtype), first, count, -1, False)
     table.grad.index_copy_(0, rows, table.grad[rows] + sums[first])  # rows that repeat are written alike
-    table.grad.touched_rows = _Notes([*noted, rows], table.grad._version)  # type: ignore[attr-defined]
+    table.grad.touched_rows = _Notes([*noted, rows], table.grad._version, ready)  # type: ignore[attr-defined]
 
 
 def is_noted(grad: Tensor) -> bool:
     """Whether `touched` knows the rows of this gradient without looking for them."""
-    return _noted(grad) is not None
+    return _notes(grad) is not None
 
 
-def touched(grad: Tensor) -> Tensor:
-    """(n,) int64, ascending: rows of a gradient (R, D) that may differ from zero. The host waits for the device.
+def touched(grad: Tensor, own: int, owners: int) -> tuple[Tensor, list[int]]:
+    """Rows of a gradient (R, D) that may differ from zero, (n,) int64 ascending, and how many each of `owners` has, who own
+    `own` rows each, in order.
 
-    What changed the gradient in another way is seen by its version, and its rows are looked for.
+    The host waits for the numbers of rows, not for the backward pass. What changed the gradient in another way is seen by its
+    version; its rows are looked for then, behind the backward pass.
     """
-    noted = _noted(grad)
-    return _found(grad) if noted is None else torch.cat(noted).unique()
+    notes = _notes(grad)
+    if notes is None:
+        return _counted(_found(grad), own, owners)
+    if notes.ready is None:
+        return _counted(torch.cat(notes.rows).unique(), own, owners)
+    main, beside = torch.cuda.current_stream(grad.device), torch.cuda.Stream(grad.device)
+    beside.wait_event(notes.ready)
+    with torch.cuda.stream(beside):
+        rows, counts = _counted(torch.cat(notes.rows).unique(), own, owners)
+    rows.record_stream(main)  # made beside it, used there
+    return rows, counts
 
 
-def _noted(grad: Tensor) -> list[Tensor] | None:
+def _counted(rows: Tensor, own: int, owners: int) -> tuple[Tensor, list[int]]:
+    bounds = torch.arange(owners + 1, device=rows.device) * own
+    return rows, torch.searchsorted(rows, bounds).diff().tolist()
+
+
+def _notes(grad: Tensor) -> _Notes | None:
     notes: _Notes | None = getattr(grad, "touched_rows", None)
-    return notes.rows if notes is not None and notes.version == grad._version else None
+    return notes if notes is not None and notes.version == grad._version else None
 
 
 def _found(grad: Tensor) -> Tensor:

@@ -11,15 +11,12 @@ class RowExchange:
     """Sums a gradient (R, D) over the processes, each keeping its `own` rows; only rows that somebody touched travel.
 
     Numbers and values go from every process to every owner. Sums are float32, whatever the gradient is in, and made in the
-    order of the processes. The host waits for the backward pass once: how much is sent depends on it. Collective.
-    Source: modded-nanogpt PR #221.
+    order of the processes. Collective. Source: modded-nanogpt PR #221.
     """
 
     def __init__(self, grad: Tensor, own: int, world: World) -> None:
         self.own, self.world, self.dim = own, world, grad.shape[1]
-        rows = touched(grad)
-        bounds = torch.arange(world.size + 1, device=rows.device) * own
-        send = torch.searchsorted(rows, bounds).diff().tolist()
+        rows, send = touched(grad, own, world.size)
         self.received = world.exchange(send)
         self.rows = world.start_all_to_all(rows, send, self.received)
         self.values = world.start_all_to_all(grad[rows], send, self.received)
