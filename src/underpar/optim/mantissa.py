@@ -42,8 +42,10 @@ def merge(high: Tensor, low: Tensor) -> Tensor:
 
 
 @fused
-def _advance(high: Tensor, low: Tensor, update: Tensor, formula: Formula, *rates: Tensor) -> tuple[Tensor, Tensor]:
-    return split(formula(merge(high, low), update.float(), *rates))
+def _advance_(high: Tensor, low: Tensor, update: Tensor, formula: Formula, *rates: Tensor) -> None:
+    new_high, new_low = split(formula(merge(high, low), update.float(), *rates))
+    high.copy_(new_high)
+    low.copy_(new_low)
 
 
 class MantissaStack(Stack):
@@ -62,9 +64,7 @@ class MantissaStack(Stack):
         high = torch.zeros(self.slots, self.rows, self.cols, dtype=torch.bfloat16, device=self.world.device)
         if self.mine:  # a process beyond the last matrix holds padding alone
             torch._foreach_copy_(list(high[: len(self.mine)].unbind()), self.mine)
-        low = self.state["mantissa"]
-        high, new_low = _advance(high, low, update, self.config.decay.formula, *self.rates(lr, decay).tensors())
-        low.copy_(new_low)
+        _advance_(high, self.state["mantissa"], update, self.config.decay.formula, *self.rates(lr, decay).tensors())
         return self.world.start_all_gather(high)
 
     def apply(self, gathered: Tensor, lr: float, decay: float) -> None:

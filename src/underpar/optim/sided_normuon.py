@@ -25,12 +25,19 @@ class SidedNorMuon(MatrixOptimiser):
         return momentum | {"second_moment": torch.zeros(shape, device=device)}
 
     def update(self, grads: Tensor, state: dict[str, Tensor], momentum: float) -> Tensor:
-        buffer = state["momentum"]
-        buffer.lerp_(grads, 1.0 - momentum)
-        update = self.orthogonalise(grads.lerp(buffer, momentum))
+        numbers = torch.tensor(1.0 - momentum), torch.tensor(momentum)
+        update = self.orthogonalise(_look_ahead(grads, state["momentum"], *numbers))
         evened, second = _evened(update, state["second_moment"], torch.tensor(1.0 - self.beta2))
         state["second_moment"].copy_(second)
         return evened
+
+
+@fused
+def _look_ahead(grads: Tensor, buffer: Tensor, pace: Tensor, momentum: Tensor) -> Tensor:
+    """(1 - m) g + m buf, as orthogonalisers take it, behind the buffer's own step, in place."""
+    average = buffer + pace * (grads - buffer)
+    buffer.copy_(average)
+    return (grads + momentum * (average - grads)).to(torch.bfloat16 if grads.is_cuda else grads.dtype)
 
 
 @fused
