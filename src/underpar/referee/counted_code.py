@@ -118,10 +118,11 @@ def _closure(path: Path, sources: dict[str, str]) -> tuple[set[str], list[str]]:
         if "." in name:
             waiting.append(name.rpartition(".")[0])
         try:
-            tree = ast.parse(sources[name])
-        except (SyntaxError, ValueError, RecursionError) as problem:
-            raise ArtifactError(f"{path.name}: module {name} is not Python: {problem}; pack again") from None
-        waiting += [n for n in _imports(tree, sources) if n.partition(".")[0] == package]
+            needed = list(_imports(ast.parse(sources[name]), sources))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
+            said = str(problem) or "nested too deep"
+            raise ArtifactError(f"{path.name}: module {name} is not Python: {said}; pack again") from None
+        waiting += [n for n in needed if n.partition(".")[0] == package]
     return reached, sorted(missing)
 
 

@@ -16,9 +16,11 @@ from underpar.referee.probes.arrangement import MOST_DOCUMENTS, MOST_OF_THE_WHOL
 from underpar.referee.probes.canary import CanaryResult, run_canary
 from underpar.referee.probes.documents import document_isolation, document_order, document_segment
 from underpar.referee.probes.flip import CUT_TOLERANCE_NATS, FlipResult, future_flip
+from underpar.referee.probes.screen import screen
 from underpar.referee.probes.sweep import (
+    SUM_TOLERANCE,
     SweepResult,
-    screen,
+    likely_ids,
     screened_ids,
     sweep_by_charging,
     sweep_choice,
@@ -107,10 +109,17 @@ def _sweep(predictor: Predictor, segment: np.ndarray, plan: Plan, seed: int) -> 
     ids = partial(sweep_ids, segment, vocab_size=predictor.vocab_size, count=plan.sweep_ids, generator=generator)
     if not plan.screen_positions:
         return sweep_by_charging(predictor, segment, positions, at_random, ids, base)
-    candidates, _ = sweep_choice(segment, base, plan.screen_positions, predictor.bos_id, generator)
     count = screened_ids(predictor.vocab_size)
-    sums = screen(predictor, segment, candidates, count)
-    fullest = [candidates[index] for index in np.argsort(-np.array(sums), kind="stable").tolist()]
-    chosen = [*positions[:at_random], *[one for one in fullest if one not in positions[:at_random]]][: len(positions)]
+    suspects = screen(
+        predictor,
+        segment,
+        plan.screen_positions,
+        partial(likely_ids, segment, count=count),
+        1 + SUM_TOLERANCE,
+        generator,
+    )
+    pointed = [one.position for one in suspects if one.position not in positions[:at_random]]
+    chosen = [*positions[:at_random], *pointed][: len(positions)]
     found = sweep_by_charging(predictor, segment, chosen, at_random, ids, base)
-    return replace(found, screened=len(candidates), screened_ids=count, largest_screened=max(sums))
+    proven = max((one.proven for one in suspects), default=0.0)
+    return replace(found, screened=len(suspects), screened_ids=count, largest_screened=proven)

@@ -11,6 +11,7 @@ import numpy as np
 
 from underpar.core.errors import DataError
 from underpar.referee.predictor import Predictor, Replayable, Scalable, Warmable, is_stepwise
+from underpar.referee.probes.screen import CHECKS, rounds_of
 from underpar.referee.probes.sweep import screened_ids
 
 SAFETY = 0.85
@@ -34,7 +35,7 @@ class Plan:
     sweep_ids: int = 0
     """Ids charged at each position; at least the vocabulary is all of it."""
     screen_positions: int = 0
-    """Positions at which the likeliest ids alone are charged, to choose where the sweep looks."""
+    """Positions at which the likeliest ids are charged, many in one pass, to choose where the sweep looks."""
     swaps: int = 0
     """Pairs of documents that are exchanged."""
     boundaries: int = 0
@@ -134,9 +135,13 @@ def predicted_seconds(plan: Plan, cost: Cost, can: Abilities) -> float:
     if can.is_stepwise:
         total += segment if plan.sweep_positions else 0.0
     else:
-        asked = plan.sweep_positions * min(plan.sweep_ids, can.vocab_size)
-        asked += plan.screen_positions * screened_ids(can.vocab_size)
-        total += asked * cost.of(plan.segment_tokens / 2)
+        half = cost.of(plan.segment_tokens / 2)
+        total += plan.sweep_positions * min(plan.sweep_ids, can.vocab_size) * half
+        if plan.screen_positions:
+            passes = rounds_of(plan.screen_positions, min(plan.segment_tokens, can.tokens)) * screened_ids(
+                can.vocab_size
+            )
+            total += passes * (segment + CHECKS * half)
     total += ((2 + plan.swaps) if plan.swaps else 0) * segment
     total += ((2 + 2 * plan.boundaries) if plan.boundaries else 0) * segment
     total += plan.replay * (segment + cost.fresh_seconds) + 2 * plan.warm_up * segment + 2 * (plan.world > 1) * segment
@@ -178,7 +183,7 @@ def _screen(plan: Plan, can: Abilities) -> Plan:
     """Pays from a few positions on; a predictor that says its distributions is read at every position anyway."""
     if not plan.sweep_positions or can.is_stepwise:
         return plan
-    return replace(plan, screen_positions=min(64, max(8, 2 * plan.screen_positions)))
+    return replace(plan, screen_positions=min(256, max(8, 2 * plan.screen_positions)))
 
 
 def _flip_the_whole(plan: Plan, can: Abilities) -> Plan:

@@ -94,8 +94,8 @@ def _unequal_one(fact: Mapping[str, Any], head: str, sums: list[float], noise: f
 def _sweep_power(fact: Mapping[str, Any]) -> str:
     random, screened = fact["chosen_at_random"], fact.get("screened", 0)
     more = (
-        f". Of {screened} positions, at which the {fact['screened_ids']} likeliest ids hold "
-        f"{float(fact['largest_screened']):.4f} at most, those that hold the most are among them"
+        f". {screened} positions were screened with the {fact['screened_ids']} likeliest ids, many in one pass; those where "
+        f"they seemed to hold the most are among them, and {float(fact['largest_screened']):.4f} is the most that was proven"
         if screened
         else ""
     )

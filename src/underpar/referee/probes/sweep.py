@@ -2,8 +2,8 @@
 
 A predictor that is handed whole streams is run once for every token, on the text up to the position with that token at its
 end. One that gives distributions is simply read. Positions are chosen half at random, which bounds the share of positions
-that can be wrong, and half where a cheat pays: of many positions, among them those where the real token was cheapest for its
-frequency, the ones at which the likeliest ids alone already hold the most.
+that can be wrong, and half where a cheat pays: those that `screen` points at or, where nothing was screened, those where the
+real token was cheapest for its frequency.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from underpar.referee.probes.flip import difference
 SUM_TOLERANCE = 1e-3
 DRIFT_TOLERANCE = 1e-4
 """A mean this far from 1 is no rounding of single precision, though each sum may be within the tolerance."""
-SCREENED_SHARE = 32
-"""One id in so many is charged at a screened position, and no fewer than this."""
+SCREENED_SHARE, LEAST_SCREENED = 32, 64
+"""One id in so many is charged at a screened position, and no fewer than the second number."""
 SWEEP_POSITIONS = 32_768
 """Forward positions that a sweep of an artifact may cost."""
 CONFIDENCE = 0.95
@@ -47,7 +47,7 @@ class SweepResult:
     """Positions at which the likeliest ids alone were charged, to choose those that are not random."""
     screened_ids: int = 0
     largest_screened: float = 0.0
-    """The largest sum over them; above 1 it needs no other id."""
+    """The largest sum over those that were charged with nothing else altered; above 1 it needs no other id."""
 
     @property
     def is_full(self) -> bool:
@@ -105,22 +105,6 @@ def sweep_by_charging(
     return _result(list(positions), at_random, predictor.vocab_size, columns, cut)
 
 
-def screen(predictor: Predictor, tokens: np.ndarray, positions: Sequence[int], ids_each: int) -> list[float]:
-    """The sum over the likeliest ids and the real one at each position; a valid predictor's is at most 1.
-
-    Cost: len(positions) * (ids_each + 1) scorings of the text up to the position.
-    """
-    sums = []
-    for position in positions:
-        stream = tokens[: position + 1].copy()
-        total = 0.0
-        for token in likely_ids(tokens, position, ids_each).tolist():
-            stream[position] = token
-            total += float(np.exp(-predictor.charges(stream)[-1]))
-        sums.append(total)
-    return sums
-
-
 def likely_ids(tokens: np.ndarray, position: int, count: int) -> np.ndarray:
     """At most count + 1 ids: what follows the token before, most often first, then the most frequent; and the real one."""
     following = np.bincount(tokens[1:][tokens[:-1] == tokens[position - 1]], minlength=int(tokens.max()) + 1)
@@ -131,7 +115,7 @@ def likely_ids(tokens: np.ndarray, position: int, count: int) -> np.ndarray:
 
 def screened_ids(vocab_size: int) -> int:
     """Ids that are charged at a screened position."""
-    return min(vocab_size, max(SCREENED_SHARE, vocab_size // SCREENED_SHARE))
+    return min(vocab_size, max(LEAST_SCREENED, vocab_size // SCREENED_SHARE))
 
 
 def _result(
