@@ -15,7 +15,7 @@ from underpar.referee.probes import canary_text, process
 from underpar.referee.probes.arrangement import MOST_DOCUMENTS, MOST_OF_THE_WHOLE, document_arrangement
 from underpar.referee.probes.canary import CanaryResult, run_canary
 from underpar.referee.probes.documents import document_isolation, document_order, document_segment
-from underpar.referee.probes.flip import CUT_TOLERANCE_NATS, FlipResult, future_flip
+from underpar.referee.probes.flip import CUT_TOLERANCE_NATS, FlipResult, future_flip, tolerance
 from underpar.referee.probes.screen import screen
 from underpar.referee.probes.sweep import (
     SUM_TOLERANCE,
@@ -59,7 +59,7 @@ def _arrangements(
 ) -> None:
     """Where something moved that should not have: whether another order of the documents explains it."""
     flips = [found.facts[name] for name in ("flip", "flip_whole") if name in found.facts]
-    moved = any(trial["moved"] for flip in flips for trial in flip["trials"])
+    moved = any(trial["change_nats"] > tolerance(flip["noise_nats"]) for flip in flips for trial in flip["trials"])
     shifted = found.facts.get("order", {}).get("earlier_change_nats", 0.0)
     if is_stepwise(predictor) or not (moved or shifted > CUT_TOLERANCE_NATS):
         return

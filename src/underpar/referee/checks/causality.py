@@ -112,12 +112,12 @@ def causality_isolation(case: Case) -> Finding:
 
 @check("causality.arrangement", "documents are scored in the order of the text", rules.IN_ORDER, *CHARGING)
 def causality_arrangement(case: Case) -> Finding:
-    if "arrangement" not in case.facts:
-        trials = case.fact("flip")["trials"]
-        if any(trial["moved"] for trial in trials) or _order_moved(case.facts.get("order")):
-            return Finding(None, "not judged: there are not two documents whose order could explain what moved", {})
+    flips = [case.fact("flip"), *([case.facts["flip_whole"]] if "flip_whole" in case.facts else [])]
+    if all(flip_finding(one).passed for one in flips) and not _order_moved(case.facts.get("order")):
         statement = "nothing moved that stands earlier in the text, so that nothing asks for another order"
-        return Finding(True, statement, {"trials": len(trials), "order": "order" in case.facts})
+        return Finding(True, statement, {"streams": len(flips), "order": "order" in case.facts})
+    if "arrangement" not in case.facts:
+        return Finding(None, "not judged: there are not two documents whose order could explain what moved", {})
     fact = case.fact("arrangement")
     tried = f"{len(fact['altered'])} of {fact['documents']} documents, the words of one altered at a time"
     if not keeps_another_order(case):
