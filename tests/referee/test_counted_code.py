@@ -69,18 +69,12 @@ def test_a_link_does_not_stand_for_a_module(tmp_path: Path, honest: bytes) -> No
 
 @pytest.mark.parametrize(
     "text",
-    [b"(" * 50_000, b"x = " + b"-" * 50_000 + b"1", b"a" + b".b()" * 30_000, b"a" + b".b()" * 400, b"\0", b"\xff\xfe"],
+    [b"(" * 50_000, b"x = " + b"-" * 50_000 + b"1", b"a" + b".b()" * 30_000, b"a" + b".b()" * 800, b"\0", b"\xff\xfe"],
     ids=["parentheses", "signs", "chain", "short chain", "nul", "no text"],
 )
 def test_sources_that_hurt_a_parser_cost_one_line(tmp_path: Path, honest: bytes, text: bytes) -> None:
-    path = archive(tmp_path, honest, (LOAD, text, tarfile.REGTYPE))
-    try:
-        examine_code(path)
-    except ArtifactError as problem:
-        assert "\n" not in str(problem)
-        assert "pack again" in str(problem)
-    else:
-        assert text.endswith(b".b()" * 400)
+    with pytest.raises(ArtifactError, match=r"^[^\n]*pack again$"):
+        examine_code(archive(tmp_path, honest, (LOAD, text, tarfile.REGTYPE)))
 
 
 def test_bombs_and_truncated_archives_are_refused(tmp_path: Path, honest: bytes) -> None:
