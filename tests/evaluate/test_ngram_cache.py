@@ -9,9 +9,12 @@ from ttt_jobs import documents, small_model, small_stream
 from support import BOS
 from underpar.core.errors import ConfigError
 from underpar.data.validation import ValStream
-from underpar.evaluate.adaptation import AdapterAdamW, NgramCache
-from underpar.evaluate.ngram_cache import AGREEMENTS, COUNTS, cached_charges
+from underpar.evaluate.adaptation import AdapterAdamW, CacheOnly, NgramCache
+from underpar.evaluate.ngram_cache import AGREEMENTS, COUNTS, NgramMixer
+from underpar.evaluate.score import charge
 from underpar.evaluate.scorers import adapted_charges, adaptive_scorer
+from underpar.evaluate.windows import Sliding
+from underpar.lab.adaptive import chosen_adaptation
 
 WORDS = 12
 
@@ -64,7 +67,7 @@ def by_hand(cache: NgramCache, nats: np.ndarray, stream: ValStream) -> np.ndarra
 def test_it_is_what_its_definition_says(changes) -> None:
     cache, stream = NgramCache(**changes), text()
     nats = uneven(stream)
-    found = cached_charges(cache, nats, stream)
+    found = NgramMixer(cache).charges(nats, stream)
     np.testing.assert_allclose(found, by_hand(cache, nats, stream), rtol=1e-9)
     assert abs(found - nats).max() > 0.1
 
@@ -80,7 +83,7 @@ def test_probabilities_still_sum_to_one() -> None:
             tokens[at + 1] = word
             nats = -np.log(chances[np.arange(len(chances)), tokens[1:]])
             altered = ValStream(tokens, stream.byte_counts, stream.document_starts)
-            total += math.exp(-cached_charges(cache, nats, altered)[at])
+            total += math.exp(-NgramMixer(cache).charges(nats, altered)[at])
         assert total == pytest.approx(1.0, abs=1e-9)
 
 
@@ -89,8 +92,8 @@ def test_what_comes_later_changes_nothing() -> None:
     other = text(seed=9)
     tokens = np.where(np.arange(len(stream.tokens)) <= middle, stream.tokens, other.tokens)
     nats = uneven(stream)
-    altered = cached_charges(cache, nats, ValStream(tokens, stream.byte_counts, stream.document_starts))
-    assert np.array_equal(altered[:middle], cached_charges(cache, nats, stream)[:middle])
+    altered = NgramMixer(cache).charges(nats, ValStream(tokens, stream.byte_counts, stream.document_starts))
+    assert np.array_equal(altered[:middle], NgramMixer(cache).charges(nats, stream)[:middle])
 
 
 def test_what_repeats_becomes_cheap_and_what_does_not_costs_little_more() -> None:
@@ -102,7 +105,7 @@ def test_what_repeats_becomes_cheap_and_what_does_not_costs_little_more() -> Non
     for tokens in (fresh, repeated):
         stream = ValStream(tokens.astype(np.uint16), np.ones(len(tokens), np.int32), np.zeros(1, np.int64))
         nats = np.full(len(tokens) - 1, 5.0)
-        found.append(float((cached_charges(NgramCache(), nats, stream) - nats).mean()))
+        found.append(float((NgramMixer(NgramCache()).charges(nats, stream) - nats).mean()))
     assert 0 <= found[0] < 0.01
     assert found[1] < -1.5
 
@@ -112,7 +115,7 @@ def test_a_document_knows_nothing_of_the_one_before() -> None:
     tokens = np.array([0, *range(1, 60), 0, *range(1, 60)], dtype=np.uint16)
     stream = ValStream(tokens, np.ones(len(tokens), np.int32), np.array([0, 60]))
     nats = uneven(stream)
-    assert np.array_equal(cached_charges(NgramCache(rate=0.0), nats, stream), -np.log(np.exp(-nats)))
+    assert np.array_equal(NgramMixer(NgramCache(rate=0.0)).charges(nats, stream), -np.log(np.exp(-nats)))
 
 
 def test_scoring_by_documents_mixes_it_in_last() -> None:
@@ -120,8 +123,21 @@ def test_scoring_by_documents_mixes_it_in_last() -> None:
     settings = {"optimiser": AdapterAdamW(lr=0.01)}
     plain = adapted_charges(small_model(), documents(**settings), stream.tokens, bos_id=BOS)
     mixed = adapted_charges(small_model(), documents(cache=cache, **settings), stream.tokens, bos_id=BOS)
-    assert np.array_equal(mixed, cached_charges(cache, plain, stream))
+    assert np.array_equal(mixed, NgramMixer(cache).charges(plain, stream))
     assert not np.array_equal(mixed, plain)
+
+
+def test_alone_it_is_mixed_into_the_charges_through_the_window() -> None:
+    stream, cache, window = small_stream(), NgramCache(orders=(1, 2)), Sliding(context=32, stride=16)
+    plain = charge(small_model(), stream, window, bos_id=BOS)
+    found = adapted_charges(small_model(), CacheOnly(cache=cache, window=window), stream.tokens, bos_id=BOS)
+    np.testing.assert_allclose(found, NgramMixer(cache).charges(plain, stream), rtol=0, atol=2e-5)
+
+
+def test_a_mode_of_scoring_keeps_the_artifacts_window() -> None:
+    chosen = chosen_adaptation(None, "cached", ["cache.rate=0.5"], Sliding(context=32, stride=16))
+    assert isinstance(chosen, CacheOnly)
+    assert (chosen.reach(), chosen.cache.rate) == (Sliding(context=32, stride=16), 0.5)
 
 
 def test_a_plan_counts_its_seconds() -> None:

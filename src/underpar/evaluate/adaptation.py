@@ -13,7 +13,7 @@ from underpar.core.config import (
     field,
 )
 from underpar.core.errors import ConfigError
-from underpar.evaluate.windows import ContextTokens
+from underpar.evaluate.windows import ContextTokens, Documents, Flat, Window
 from underpar.nn.adapters import LoRA
 
 Beta = Annotated[float, Range(at_least=0, at_most=0.999999)]
@@ -23,6 +23,10 @@ class Adaptation(Config):
     """What changes in the model while a text is scored. Every charge is booked before anything learns from its token."""
 
     context: ContextTokens
+
+    def reach(self) -> Window:
+        """What the model itself sees of a text at a time."""
+        return Documents(context=self.context)
 
 
 @config
@@ -68,7 +72,7 @@ class WarmStart(AdapterStart):
 
 @config
 class NgramCache(Config):
-    """What followed the same tokens earlier in the document, mixed into the prediction: `ngram_cache.cached_charges`."""
+    """What followed the same tokens earlier in the document, mixed into the prediction: `NgramMixer.charges`."""
 
     orders: tuple[PositiveInt, ...] = (2, 3, 5, 8)
     """Lengths of contexts, in the order in which they are mixed in."""
@@ -84,6 +88,21 @@ class NgramCache(Config):
     def check(self) -> None:
         if not self.orders or list(self.orders) != sorted(set(self.orders)):
             raise ConfigError(f"orders = {self.orders} must rise and be at least one, such as (2, 3, 5, 8)")
+
+
+@config
+class CacheOnly(Adaptation):
+    """The model stands still and is charged through `window`; what is learnt from the text is the cache alone."""
+
+    cache: NgramCache = field(default_factory=NgramCache)
+    window: Window = field(default_factory=Flat)
+
+    @property
+    def context(self) -> int:  # type: ignore[override]
+        return self.window.context
+
+    def reach(self) -> Window:
+        return self.window
 
 
 class DocumentOrder(Config):

@@ -13,7 +13,7 @@ from underpar.evaluate.adaptation import DocumentTTT, GlobalSGD, LongestFirst, P
 from underpar.evaluate.adapted import AdaptedCharges, Meter, Parts, Watcher, check_documents
 from underpar.evaluate.base_sgd import BaseSGD, restored, trained_chunks
 from underpar.evaluate.document_ttt import Book, DocumentTrainer
-from underpar.evaluate.ngram_cache import cache_seconds, cached_charges
+from underpar.evaluate.ngram_cache import NgramMixer
 from underpar.evaluate.queue import Document, chunks, documents_of, lineages, share, steps, window_tokens
 from underpar.evaluate.score import Ledger, charge
 from underpar.evaluate.windows import Documents
@@ -41,7 +41,8 @@ class DocumentScorer:
     def __init__(self, adaptation: DocumentTTT, model: GPT, parts: Parts) -> None:
         self._model, self._parts = model, parts
         self.trainer = DocumentTrainer(adaptation, model, parts)
-        self._slots, self._context, self._cache = adaptation.slots, adaptation.context, adaptation.cache
+        self._slots, self._context = adaptation.slots, adaptation.context
+        self._cache = NgramMixer(adaptation.cache) if adaptation.cache else None
         self._longest_first = isinstance(adaptation.order, LongestFirst)
         self._phases: _Phases | None = None
         if isinstance(adaptation, PhasedTTT):
@@ -59,7 +60,7 @@ class DocumentScorer:
             return self._charge(stream, rates, warm_up, budget_seconds, watcher)
 
     def _prepare(self, *, measures: bool) -> Rates:
-        cache = cache_seconds(self._cache) if self._cache else 0.0
+        cache = self._cache.prepare() if self._cache else 0.0
         if not measures and self._parts.world.device == "cpu":  # nothing else compiles, and nothing is planned
             return Rates({}, dict.fromkeys(self.trainer.shapes.widths, 0.0), 0.0, 0.0)
         seconds = self.trainer.prepare()
@@ -111,7 +112,7 @@ class DocumentScorer:
         plain_targets = int(missing.sum()) + sum(d.tokens for d in without)
         nats = ledger.closed(world)
         if self._cache:
-            nats = cached_charges(self._cache, nats, stream)
+            nats = self._cache.charges(nats, stream)
         return AdaptedCharges(nats, time.perf_counter() - began, warm_up, planned, rates.measured, plain_targets)
 
     def _boundaries(self, documents: int) -> list[int]:

@@ -7,8 +7,9 @@ import numpy as np
 from underpar.core.errors import ConfigError
 from underpar.core.world import World
 from underpar.data.validation import ValStream
-from underpar.evaluate.adaptation import Adaptation, DocumentTTT, SequentialTTT
+from underpar.evaluate.adaptation import Adaptation, CacheOnly, DocumentTTT, SequentialTTT
 from underpar.evaluate.adapted import AdaptiveScorer, Compiler, Parts
+from underpar.evaluate.ngram_cache import CachedScorer
 from underpar.evaluate.phased import DocumentScorer
 from underpar.evaluate.score import LossFunction
 from underpar.evaluate.sequential import SequentialScorer
@@ -34,7 +35,11 @@ def adaptive_scorer(
             return DocumentScorer(adaptation, model, parts)
         case SequentialTTT():
             return SequentialScorer(adaptation, model, parts)
-    raise ConfigError(f"nothing scores with {type(adaptation).__name__}; valid: DocumentTTT, PhasedTTT, SequentialTTT")
+        case CacheOnly():
+            return CachedScorer(adaptation, parts)
+    raise ConfigError(
+        f"nothing scores with {type(adaptation).__name__}; valid: DocumentTTT, PhasedTTT, SequentialTTT, CacheOnly"
+    )
 
 
 def adapted_charges(

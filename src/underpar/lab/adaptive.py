@@ -9,24 +9,28 @@ from underpar.core.config import apply_override
 from underpar.core.errors import ConfigError, suggest
 from underpar.core.world import World
 from underpar.data.validation import ValStream
-from underpar.evaluate.adaptation import Adaptation, DocumentTTT, PhasedTTT, SequentialTTT
+from underpar.evaluate.adaptation import Adaptation, CacheOnly, DocumentTTT, PhasedTTT, SequentialTTT
 from underpar.evaluate.adapted import Running
 from underpar.evaluate.load import LoadedModel
 from underpar.evaluate.score import LossFunction, Score
 from underpar.evaluate.scorers import adaptive_scorer
+from underpar.evaluate.windows import Window
 from underpar.lab.say import say
 from underpar.train.compiled import compile_model
 
 PLAIN = "plain"
-MODES: dict[str, type[Adaptation]] = {"ttt": DocumentTTT, "phased": PhasedTTT, "sequential": SequentialTTT}
+MODES: dict[str, type[Adaptation]] = {
+    "ttt": DocumentTTT, "phased": PhasedTTT, "sequential": SequentialTTT, "cached": CacheOnly,
+}  # fmt: skip
 
 
 def chosen_adaptation(
-    recorded: Adaptation | None, mode: str | None = None, overrides: Iterable[str] = ()
+    recorded: Adaptation | None, mode: str | None = None, overrides: Iterable[str] = (), window: Window | None = None
 ) -> Adaptation | None:
     """The adaptation to score with: what the artifact records, or another `mode`, with single settings changed.
 
-    A mode takes over what it has in common with the recorded adaptation, and its own defaults for the rest.
+    A mode takes over what it has in common with the recorded adaptation, and its own defaults for the rest. window: what the
+    artifact is charged through, which the mode "cached" leaves as it is.
     Raises ConfigError for an unknown mode or setting.
     """
     texts = tuple(overrides)
@@ -36,6 +40,8 @@ def chosen_adaptation(
         found = None
     elif mode in MODES:
         found = _as(recorded, MODES[mode])
+        if window is not None and isinstance(found, CacheOnly):
+            found.window = copy.deepcopy(window)
     else:
         raise ConfigError(f"no mode '{mode}'; {suggest(mode, [PLAIN, *MODES])}")
     if found is None and texts:

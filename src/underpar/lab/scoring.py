@@ -57,7 +57,7 @@ def score_artifact(
     """
     scoring = scoring or Scoring()
     loaded = load_model(artifact, world.device)
-    adaptation = chosen_adaptation(loaded.adaptation, scoring.mode, scoring.overrides)
+    adaptation = chosen_adaptation(loaded.adaptation, scoring.mode, scoring.overrides, loaded.window)
     return score_loaded(
         loaded, adaptation, data, world,
         batch_tokens=scoring.batch_tokens, budget_seconds=scoring.budget_seconds, first_tokens=scoring.first_tokens,

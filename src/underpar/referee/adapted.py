@@ -12,7 +12,7 @@ import numpy as np
 from underpar.core.world import World
 from underpar.evaluate.adaptation import Adaptation, DocumentTTT, PhasedTTT, SequentialTTT
 from underpar.evaluate.scorers import adapted_charges
-from underpar.evaluate.windows import Documents, Window
+from underpar.evaluate.windows import Window
 from underpar.model.gpt import GPT
 from underpar.referee.ranks import on_ranks
 
@@ -39,7 +39,7 @@ class AdaptedPredictor:
     @property
     def window(self) -> Window:
         """What the model sees of a document at a time."""
-        return Documents(context=self.adaptation.context)
+        return self.adaptation.reach()
 
     def charges(self, tokens: np.ndarray) -> np.ndarray:
         world = World(device=self.device)
