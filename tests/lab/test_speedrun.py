@@ -90,7 +90,10 @@ def test_a_record_goes_through_every_stage_of_a_run(
     assert "no effect" not in printed.err
     assert "512 to 1,536 tokens a step" in printed.err
     assert "(of 3 targets)" in printed.err
-    assert json.loads(printed.out)["runs"][0]["valid"] is True
+    found = json.loads(printed.out)["runs"][0]
+    assert found["valid"] is True
+    effects = json.loads((Path(found["run"]) / "effects.json").read_text())["settings"]
+    assert [effect["path"] for effect in effects if effect["matters"] is not True] == []
 
 
 def test_a_record_learns(trained: Trainer) -> None:
@@ -108,8 +111,9 @@ def test_embedding_and_head_part_in_the_third_stage(trained: Trainer) -> None:
 def test_a_setting_that_the_table_shadows_is_reported(data: Path, tmp_path: Path) -> None:
     """The published mistake: a size set where no step of training reads it."""
     run = resolved(
-        "data.loader.seq_len=16", "model.attention.windows.short=8", "schedule.stages.stages[2].short_window=2"
-    )
+        "data.loader.seq_len=16", "model.attention.windows.short=8", "schedule.stages.stages[2].short_window=2",
+        "data.loader.epochs=9",
+    )  # fmt: skip
     found = judged(run, data, tmp_path)
     assert found["data.loader.seq_len"].matters is False
     assert "every step was cut as schedule.stages says" in describe(found["data.loader.seq_len"])
@@ -118,6 +122,8 @@ def test_a_setting_that_the_table_shadows_is_reported(data: Path, tmp_path: Path
     assert describe(windows).startswith(
         "no effect on training: model.attention.windows.short: 768 -> 8 (no step of training"
     )
+    epochs = found["data.loader.epochs"]
+    assert (epochs.matters, epochs.why) == (False, "the text was not gone through once")
     right = found["schedule.stages.stages[2].short_window"]
     assert (right.matters, right.why) == (True, "made a difference from step 9 on")
 

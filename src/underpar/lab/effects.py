@@ -165,6 +165,8 @@ class _Judge:
         if self.config.schedule.stages is not None and path in _SHADOWED:
             matters, why = _SHADOWED[path]
             return (True, "the size of scoring") if matters is None and path not in self.by_hand else (matters, why)
+        if path == "data.loader.epochs":
+            return self._epochs(path in self.by_hand)
         if room == "schedule" and rest:
             return self._replayed(rest)
         if room == "averaging" and self.config.averaging is not None and not self._average_differs():
@@ -186,6 +188,13 @@ class _Judge:
 
     def _quantised(self) -> bool:
         return any(settings.phase.quantised for settings in self.consumed)
+
+    def _epochs(self, by_hand: bool) -> Verdict:
+        """A limit matters where it is needed. Loaders of stages are copies, whose reads nobody sees."""
+        loader = self.trainer.loader
+        if loader.position > loader.stream.total_tokens:
+            return True, "the text was gone through more than once"
+        return (False, "the text was not gone through once") if by_hand else (True, "a limit that was not reached")
 
     def _by_rows(self) -> Verdict | None:
         """Whether an optimiser was given a gradient by rows; None where none of this run can tell."""

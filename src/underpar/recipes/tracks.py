@@ -85,7 +85,7 @@ def speedrun_mini(r: Recipe) -> None:
 
 @track("speedrun-toy")
 def speedrun_toy(r: Recipe) -> None:
-    """A CPU: the bundled text, a hundredth of the model, sequences and windows a thirty-second as long; seconds of training.
+    """A CPU: the bundled text, a hundredth of the model, sequences and windows a thirty-second as long; a minute of training.
 
     Every component, every stage and every schedule of a record is there; nothing can be said of its speed.
     """
@@ -100,8 +100,8 @@ def speedrun_toy(r: Recipe) -> None:
         model.attention.windows.long //= shorter
     if isinstance(model.attention.rope, WindowRope):
         model.attention.rope.windows = tuple(size // shorter for size in model.attention.rope.windows)
-    r.data.loader.spans = 2
     scale_batches(r, 256)
+    r.data.loader.spans = 2  # so that two processes can share a step
     if r.schedule.stages is not None:
         r.schedule.stages.window_block //= shorter
         for stage in r.schedule.stages.rows:
