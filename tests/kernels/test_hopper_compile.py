@@ -106,6 +106,7 @@ def test_quantisation_both_ways() -> None:
     assert "ld.global.v4.b32" in ptx
     assert "st.global.v4.b32" in ptx
     assert "e4m3x2" in ptx
+    assert "max.NaN.f32" in ptx  # what is no number stays none
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])

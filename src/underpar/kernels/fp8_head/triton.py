@@ -28,7 +28,9 @@ def _quantise_kernel(
     mask = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
     places = values_ptr + rows[:, None] * row_stride + columns[None, :]
     values = tl.load(places, mask=mask, other=0.0).to(tl.float32) * per_unit
-    cut = tl.minimum(tl.maximum(values, -LARGEST), LARGEST)  # the cast alone makes some of these NaN
+    # the cast alone makes some of what is too large NaN; what is NaN stays it, or a run that is lost would go on
+    cut = tl.maximum(values, -LARGEST, propagate_nan=tl.PropagateNan.ALL)
+    cut = tl.minimum(cut, LARGEST, propagate_nan=tl.PropagateNan.ALL)
     codes = cut.to(codes_ptr.dtype.element_ty)
     tl.store(codes_ptr + rows[:, None] * num_columns + columns[None, :], codes, mask=mask)
     tl.store(turned_ptr + columns[:, None] * num_rows + rows[None, :], tl.trans(codes), mask=tl.trans(mask))
