@@ -71,7 +71,7 @@ class PartRule:
     divides: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """A way of storing a tensor: the parts it needs (judged before any array is built) and how to undo it."""
 

@@ -31,7 +31,7 @@ class Running(NamedTuple):
 Watcher = Callable[[Running], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdaptedCharges:
     """What adaptive scoring found, the same on every process."""
 

@@ -24,7 +24,7 @@ ROUNDING_NATS = 1e-5
 """A certain token may come out this far below zero: two roundings of a float32 logarithm near the soft-cap. Counted as zero."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
     """What a predictor costs on a text. bits and bytes are kept; the ratio is computed."""
 

@@ -1,17 +1,22 @@
 """A configuration and an entry to one script."""
 
 import ast
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from underpar.flatten.facts import fold_facts
 from underpar.flatten.merge import merge
 from underpar.flatten.modules import Own, read_module
 from underpar.flatten.reach import Search
+from underpar.flatten.rename import positional, rename
+from underpar.flatten.simplify import set_on_libraries, walk
+from underpar.flatten.sweep import sweep
 from underpar.flatten.wrapper import minify, wrap
 
-REPLACED = {"underpar.core.config": "underpar.flatten.runtime.config"}
-"""Modules that a script has another version of."""
+LEAST_GAIN = 0.01
+"""Share of a program that a round has to take away to be worth another."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,27 @@ class Script:
     definitions: int
 
 
-def flatten(entry: str, config: Mapping[str, Any], homes: Mapping[str, str], name: str, *, readable: bool) -> Script:
+def flatten(
+    entry: str,
+    config: Mapping[str, Any],
+    homes: Mapping[str, str],
+    name: str,
+    *,
+    short: Mapping[str, str],
+    foreign: frozenset[str],
+    readable: bool,
+) -> Script:
     """Everything that a configuration reaches from an entry, in one file that imports nothing of ours.
 
     Args:
         entry: the module whose `main(config, name)` is the program. config: what `to_dict` wrote. homes: module of every
-        config class in it. name: of the recipe. readable: names, texts of errors and line breaks stay, nothing is packed.
+        config class in it. name: of the recipe. short: module, or definition, of which a script has another version -> the
+        module that has it. foreign: names of attributes that libraries have. readable: names, texts of errors and line breaks
+        stay, nothing is packed.
     Raises FlattenError for a construct that one file cannot hold.
     """
     given = _config_classes(config)
-    search = Search(lambda module: read_module(module, texts=readable), given, REPLACED)
+    search = Search(lambda module: read_module(module, texts=readable), given, short)
     reached = search.run([Own(entry, "main"), *(Own(homes[each], each) for each in sorted(given))])
     tree = merge(reached, entry)
     tree.body.append(ast.Expr(ast.Call(ast.Name("main", ast.Load()), [_expression(config), ast.Constant(name)], [])))
@@ -44,9 +60,19 @@ def flatten(entry: str, config: Mapping[str, Any], homes: Mapping[str, str], nam
         source = ast.unparse(tree) + "\n"
         data = source.encode()
     else:
-        source = minify(tree, given)
+        known = foreign | set_on_libraries(tree)
+        source = minify(positional(rename(simplified(tree, given, known), known)), given)
         data = wrap(source)
     return Script(data, source, len(reached.modules), len(reached.live))
+
+
+def simplified(tree: ast.Module, keep: Iterable[str], foreign: frozenset[str]) -> ast.Module:
+    """The same program without what its own constants decide."""
+    kept, before, size = list(keep), math.inf, sum(1 for _ in walk(tree))
+    while size < before * (1 - LEAST_GAIN):
+        tree = fold_facts(sweep(tree, kept), foreign)
+        before, size = size, sum(1 for _ in walk(tree))
+    return ast.fix_missing_locations(sweep(tree, kept))
 
 
 def _expression(data: Any) -> ast.expr:

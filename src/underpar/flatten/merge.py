@@ -18,7 +18,7 @@ class Names:
         self.reached = reached
         self.own: dict[Own, str] = {}
         self.libraries: dict[tuple[str, str | None], str] = {}
-        self._taken: set[str] = set()
+        self._taken = _local_names(reached)
         for own in sorted(
             reached.live, key=lambda own: (not own.name[:1].isupper(), order.index(own.module), own.name)
         ):
@@ -47,6 +47,19 @@ class Names:
         if key not in self.libraries:
             self.libraries[key] = self._free(found.alias or key[0], found.module)
         return self.libraries[key]
+
+
+def _local_names(reached: Reached) -> set[str]:
+    """Names that code binds for itself: what stands at the top has another, so that one name means one thing."""
+    found: set[str] = set()
+    for module in reached.modules.values():
+        for statement in _live(reached, module):
+            for node in ast.walk(statement.node):
+                if isinstance(node, ast.arg):
+                    found.add(node.arg)
+                elif isinstance(node, ast.Name) and meaning_of(node) is None:
+                    found.add(node.id)
+    return found
 
 
 def merge(reached: Reached, entry: str) -> ast.Module:

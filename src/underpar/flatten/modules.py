@@ -9,6 +9,7 @@ from typing import NamedTuple
 import underpar
 from underpar.core.errors import UnderparError
 from underpar.flatten.trim import Trim
+from underpar.flatten.unchecked import Unchecked
 
 PACKAGE = "underpar"
 ROOT = Path(underpar.__file__).resolve().parent
@@ -76,7 +77,8 @@ def read_module(name: str, texts: bool = True) -> Module:
     if path is None:
         raise FlattenError(f"no module {name!r} in {PACKAGE}")
     module = Module(name)
-    body = list(_running(ast.parse(path.read_text(encoding="utf-8"), str(path)).body))
+    parsed = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    body = list(_running((parsed if texts else Unchecked().visit(parsed)).body))
     kept: list[ast.stmt] = []
     for node in Trim(texts).body(body):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -226,7 +228,7 @@ class _Resolver(ast.NodeVisitor):
     def _inside(self, kind: str, arguments: list[str], body: list[ast.stmt] | list[ast.expr]) -> None:
         names: dict[str, Meaning | None] = dict.fromkeys([*_bound_by(body), *arguments])
         inner = _Scope(kind, names, self.scope)
-        for node in _own_nodes(body):
+        for node in own_nodes(body):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 ours: list[bool] = []
                 for bound, meaning in import_meanings(node):
@@ -248,7 +250,7 @@ def _arguments(args: ast.arguments) -> list[ast.arg]:
     return [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
 
 
-def _own_nodes(body: list[ast.stmt] | list[ast.expr]) -> Iterator[ast.AST]:
+def own_nodes(body: list[ast.stmt] | list[ast.expr]) -> Iterator[ast.AST]:
     """Nodes of a scope, those of inner functions and classes left out."""
     waiting: list[ast.AST] = list(body)
     while waiting:

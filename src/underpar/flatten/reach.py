@@ -5,7 +5,7 @@ A config class of the resolved recipe has all its fields given, so that the defa
 """
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from underpar.flatten.modules import FlattenError, Library, Meaning, Module, Own, OwnModule, Statement, meaning_of
@@ -29,12 +29,12 @@ class Reached:
     """Config classes that live code builds itself, so that their defaults count."""
     given: frozenset[str]
     """Config classes of the recipe."""
-    replaced: dict[str, str]
+    replaced: Mapping[str, str]
 
     def canonical(self, meaning: Meaning) -> Meaning:
         """Where a name is really defined."""
         while isinstance(meaning, Own):
-            meaning = Own(self.replaced.get(meaning.module, meaning.module), meaning.name)
+            meaning = moved(meaning, self.replaced)
             found = self.modules[meaning.module].means.get(meaning.name)
             if found is None:
                 raise FlattenError(f"{meaning.module} has no {meaning.name!r}")
@@ -59,8 +59,14 @@ class Reached:
         if any(name in self.spoken for name in names):
             return True
         if isinstance(node, ast.FunctionDef):
-            return node.name in CALLED_BY_LIBRARIES or _asks_by_name(class_node)
-        return _is_enum(class_node)
+            return node.name in CALLED_BY_LIBRARIES or asks_by_name(class_node)
+        return is_enum(class_node)
+
+
+def moved(own: Own, replaced: Mapping[str, str]) -> Own:
+    """The definition that a script has in the place of this one."""
+    whole = replaced.get(own.module, own.module)
+    return Own(replaced.get(f"{own.module}.{own.name}", whole), own.name)
 
 
 def own_class(reached: Reached, node: ast.expr) -> Own | None:
@@ -119,11 +125,12 @@ def _assigned(node: ast.stmt) -> list[str]:
     return []
 
 
-def _is_enum(node: ast.ClassDef) -> bool:
+def is_enum(node: ast.ClassDef) -> bool:
+    """Whether the names in a class are its members."""
     return any(last_name(base).endswith("Enum") for base in node.bases)
 
 
-def _asks_by_name(node: ast.ClassDef) -> bool:
+def asks_by_name(node: ast.ClassDef) -> bool:
     """Whether a class looks up its own methods by names that it makes."""
     return any(
         isinstance(n, ast.Call) and last_name(n.func) == "getattr" and isinstance(n.args[1], ast.JoinedStr)
@@ -146,7 +153,7 @@ class Search:
 
     read: Callable[[str], Module]
     given: frozenset[str]
-    replaced: dict[str, str]
+    replaced: Mapping[str, str]
     reached: Reached = field(init=False)
     _waiting: list[_Waiting] = field(default_factory=list)
     _queue: list[Own] = field(default_factory=list)
@@ -175,7 +182,7 @@ class Search:
 
     def _follow(self, meaning: Meaning | None) -> None:
         while isinstance(meaning, Own):
-            meaning = Own(self.replaced.get(meaning.module, meaning.module), meaning.name)
+            meaning = moved(meaning, self.replaced)
             found = self._module(meaning.module).means.get(meaning.name)
             if found is None:
                 raise FlattenError(f"{meaning.module} has no {meaning.name!r}")

@@ -28,6 +28,7 @@ def minify(script: ast.Module, keep: frozenset[str]) -> str:
         rename_globals=True,
         preserve_globals=sorted(keep),
     )
+    text = re.sub(r",/(?=[,):])", "", text)  # the mark of parameters that have no name
     for node in ast.walk(ast.parse(text)):
         if (
             not node._attributes

@@ -326,7 +326,7 @@ class Schedule(Config):
         What has to be compiled before the clock starts.
         """
         start = self.at(Progress(0, 0, 0.0), budget)
-        both = [Phase(*values) for values in product(self.recurrence.states, self.fake_quantise.states)]
+        both = [Phase(looped, fake) for looped, fake in product(self.recurrence.states, self.fake_quantise.states)]
         plain = [replace(start, phase=phase) for phase in both]
         if self.stages is None:
             return tuple(plain)
