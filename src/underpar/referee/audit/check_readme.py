@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from underpar.referee.audit.outcome import Found, Note, listed
 from underpar.referee.audit.printed import Printed, printed
@@ -38,24 +37,38 @@ def _headline(record: Record, text: str) -> Iterator[Found]:
 
 def _lists(record: Record, text: str) -> Iterator[Found]:
     """Lists of losses that are those of the logs, but for some."""
-    shown = Counter(f"{value:.4f}" for value in record.values)
     for match in _LIST.finditer(text):
-        stated = Counter(f"{float(number):.4f}" for number in match[1].split(","))
-        common = stated & shown
-        if common.total() < max(2, stated.total() // 2):
+        stated = [number.strip() for number in match[1].split(",")]
+        left_out, unseen = unmatched(stated, record.values)
+        if len(stated) - len(unseen) < max(2, len(stated) // 2):
             continue  # of other runs, or of seconds
-        left_out, unseen = shown - stated, stated - shown
         if left_out:
-            runs = listed(sorted(left_out.elements()), 4, ", ")
+            runs = listed([f"{value:.4f}" for value in left_out], 4, ", ")
             yield Note(
                 "readme.runs",
-                f"its list of {stated.total()} losses leaves out logs that end at {runs}",
+                f"its list of {len(stated)} losses leaves out logs that end at {runs}",
                 "V22",
                 "README",
             )
         if unseen:
-            runs = listed(sorted(unseen.elements()), 4, ", ")
+            runs = listed(unseen, 4, ", ")
             yield Note(
-                "readme.runs", f"its list of {stated.total()} losses has {runs}, which no log prints", "V23", "README"
+                "readme.runs", f"its list of {len(stated)} losses has {runs}, which no log prints", "V23", "README"
             )
         return
+
+
+def unmatched(stated: Iterable[str], values: Iterable[float]) -> tuple[list[float], list[str]]:
+    """Values that no stated number is, and numbers that no value is: each number takes the nearest value that it can be.
+
+    A log may print more digits than a README, so that the two need not be rounded alike.
+    """
+    left, unseen = sorted(values), []
+    for number in stated:
+        figure = printed(number)
+        nearest = min(left, key=lambda value: abs(value - float(number)), default=None)
+        if figure is None or nearest is None or not figure.agrees(nearest):
+            unseen.append(number)
+        else:
+            left.remove(nearest)
+    return left, sorted(unseen)
