@@ -55,6 +55,14 @@ class _Names(ast.NodeTransformer):
     def __init__(self, constants: Mapping[str, Any]) -> None:
         self.constants = constants
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """Code that would take a part of None is never run, and Python warns of it where it can see so."""
+        whole = node.value
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Constant) and node.value.value is None:
+            node.value = whole
+        return node
+
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if isinstance(node.ctx, ast.Load) and node.id in self.constants:
             return ast.Constant(self.constants[node.id])
