@@ -9,7 +9,7 @@ from ttt_jobs import documents, small_model, small_stream
 from support import BOS
 from underpar.core.errors import ConfigError
 from underpar.data.validation import ValStream
-from underpar.evaluate.adaptation import AdapterAdamW, CacheOnly, NgramCache
+from underpar.evaluate.adaptation import AdapterAdamW, CacheOnly, LongestFirst, NgramCache
 from underpar.evaluate.ngram_cache import AGREEMENTS, COUNTS, NgramMixer
 from underpar.evaluate.score import charge
 from underpar.evaluate.scorers import adapted_charges, adaptive_scorer
@@ -150,3 +150,8 @@ def test_a_plan_counts_its_seconds() -> None:
 def test_orders_must_rise(orders: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="must rise"):
         NgramCache(orders=orders).frozen()
+
+
+def test_it_goes_with_the_order_of_the_text_alone() -> None:
+    with pytest.raises(ConfigError, match="LongestFirst"):
+        documents(cache=NgramCache(), order=LongestFirst()).frozen()

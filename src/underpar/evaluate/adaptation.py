@@ -147,6 +147,11 @@ class DocumentTTT(Adaptation):
     def check(self) -> None:
         if self.chunk_tokens > self.context:
             raise ConfigError(f"chunk_tokens = {self.chunk_tokens} must not exceed context = {self.context}")
+        if self.cache is not None and isinstance(self.order, LongestFirst):
+            raise ConfigError(
+                "cache goes in the order of the text and order = LongestFirst does not: nobody could decode both; "
+                "set order=StreamOrder, or cache=None"
+            )
 
 
 @config
