@@ -181,7 +181,8 @@ def test_existing_folders_are_kept_unless_told(tmp_path):
 
 
 PREPARE = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
 from underpar.data.prepare import FirstDocuments, Progress, prepare
 from underpar.data.tokenizer_base import ByteTokenizer
 
@@ -206,7 +207,7 @@ def test_an_interrupted_preparation_leaves_no_set_and_no_process(tmp_path, how):
         children = child_pids(process.pid)
         assert len(children) == 2
         process.send_signal(how)
-        process.wait(timeout=120)  # on a busy machine the end of a pool of processes takes its time
+        process.wait(timeout=30)
     assert process.returncode != 0
     assert not out.exists()
     assert staging_path(out).exists() == (how != signal.SIGINT)

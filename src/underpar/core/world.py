@@ -165,8 +165,9 @@ class World:
             dist.barrier(group=self.control)
 
     def leave(self) -> None:
-        """Close the process group."""
+        """Close the process group, once every process has come so far: nobody loses a peer that it still talks to."""
         if self.size > 1:
             import torch.distributed as dist
 
+            self.barrier()
             dist.destroy_process_group()

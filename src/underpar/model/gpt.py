@@ -226,7 +226,7 @@ class GPT(Module):
         """(B, T, vocab_size) float32 soft-capped logits."""
         return self.head.logits(self.hidden(tokens, ctx, visitor=visitor), _head_visit(visitor))
 
-    def _frame(self, tokens: Tensor, ctx: Context, phase: Phase, looked_up: Tensor | None) -> Frame:
+    def _frame(self, tokens: Tensor, ctx: Context, phase: Phase, looked_up: Tensor | None = None) -> Frame:
         e = self.embedding(tokens, self.compute_dtype)
         injected = None
         if self.bigram is not None:

@@ -3,7 +3,6 @@
 from underpar.compress.solver import Waterfill
 from underpar.evaluate.adaptation import DocumentTTT, NgramCache
 from underpar.model.plan import UNet
-from underpar.optim.schedules import Always
 from underpar.recipes.base import Recipe, recipe
 from underpar.recipes.golf.late import pr1855
 
@@ -40,7 +39,6 @@ def no_recurrence(r: Recipe) -> None:
     """
     assert isinstance(r.model.topology, UNet)
     r.model.topology.recurrence = None
-    r.schedule.recurrence = Always()
 
 
 @recipe("golf/underpar", parent=no_recurrence)
