@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 
 from launcher import Launcher
+from underpar.data.corpora import Document
+from underpar.data.prepare import FirstDocuments, prepare
+from underpar.data.tokenizer_base import ByteTokenizer
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on who else uses the machine
 settings.load_profile("untimed")
@@ -34,3 +37,14 @@ def launcher() -> Iterator[Launcher]:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="session")
+def byte_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty short documents, one id a byte, two of them held out."""
+    home = tmp_path_factory.mktemp("bytes")
+    texts = [f"Document {i}. " + "The quick brown fox jumps over the lazy dog. " * (1 + i % 5) for i in range(60)]
+    lines = [Document(text, id=str(i)).to_json() + "\n" for i, text in enumerate(texts)]
+    (home / "documents.jsonl").write_text("".join(lines), "utf-8")
+    prepare([home / "documents.jsonl"], ByteTokenizer(), home / "tokens", val=FirstDocuments(2), workers=1)
+    return home / "tokens"

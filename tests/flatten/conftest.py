@@ -1,4 +1,4 @@
-"""A few documents, one id a byte, and a way to run a script where underpar cannot be imported."""
+"""A way to run a script where underpar cannot be imported."""
 
 import os
 import subprocess
@@ -7,20 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from underpar.data.corpora import Document
-from underpar.data.prepare import FirstDocuments, prepare
-from underpar.data.tokenizer_base import ByteTokenizer
-
-
-@pytest.fixture(scope="session")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("bytes")
-    texts = [f"Document {i}. " + "The quick brown fox jumps over the lazy dog. " * (1 + i % 5) for i in range(60)]
-    lines = [Document(text, id=str(i)).to_json() + "\n" for i, text in enumerate(texts)]
-    (home / "documents.jsonl").write_text("".join(lines), "utf-8")
-    prepare([home / "documents.jsonl"], ByteTokenizer(), home / "tokens", val=FirstDocuments(2), workers=1)
-    return home / "tokens"
 
 
 @pytest.fixture

@@ -48,18 +48,18 @@ def write_script(recipe: str, overrides: tuple[str, ...], folder: Path, *, reada
     return path
 
 
-def run_package(recipe: str, overrides: tuple[str, ...], tokens: Path, folder: Path) -> RunFolder:
+def run_package(recipe: str, overrides: tuple[str, ...], byte_tokens: Path, folder: Path) -> RunFolder:
     resolved = registry.resolve(recipe, overrides=(*overrides, f"seed={SEED}"))
     run = RunFolder(folder)
-    train(resolved, run, tokens, World())
+    train(resolved, run, byte_tokens, World())
     pack_run(run)
-    score_run(run, tokens, World())
+    score_run(run, byte_tokens, World())
     return run
 
 
 @pytest.fixture(scope="module")
-def baseline(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return run_package("golf/baseline", BASELINE, tokens, tmp_path_factory.mktemp("baseline"))
+def baseline(byte_tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return run_package("golf/baseline", BASELINE, byte_tokens, tmp_path_factory.mktemp("baseline"))
 
 
 def check_equal(printed: str, run: RunFolder, script: Path) -> None:
@@ -75,30 +75,32 @@ def check_equal(printed: str, run: RunFolder, script: Path) -> None:
 
 
 def test_the_baseline_is_the_same_to_the_byte(
-    baseline: RunFolder, tokens: Path, alone: Path, python: Callable[..., str]
+    baseline: RunFolder, byte_tokens: Path, alone: Path, python: Callable[..., str]
 ) -> None:
     """Twenty losses, every score, the artifact: by a script that a person can read."""
     script = write_script("golf/baseline", BASELINE, alone, readable=True)
-    check_equal(python(script.name, "--data", str(tokens), "--seed", str(SEED), "--device", "cpu"), baseline, script)
+    check_equal(
+        python(script.name, "--data", str(byte_tokens), "--seed", str(SEED), "--device", "cpu"), baseline, script
+    )
 
 
 @pytest.mark.timeout(900)  # numba compiles the coder in a folder that has no cache
 def test_the_last_record_is_the_same_to_the_byte(
-    tokens: Path, alone: Path, python: Callable[..., str], tmp_path: Path
+    byte_tokens: Path, alone: Path, python: Callable[..., str], tmp_path: Path
 ) -> None:
     """The same of the packed script of the recipe that has the most in it."""
     script = write_script("golf/pr1855", LATE, alone)
-    printed = python(script.name, "--data", str(tokens), "--seed", str(SEED), "--device", "cpu")
-    check_equal(printed, run_package("golf/pr1855", LATE, tokens, tmp_path / "package"), script)
+    printed = python(script.name, "--data", str(byte_tokens), "--seed", str(SEED), "--device", "cpu")
+    check_equal(printed, run_package("golf/pr1855", LATE, byte_tokens, tmp_path / "package"), script)
 
 
 def test_two_processes_train_what_one_does(
-    baseline: RunFolder, tokens: Path, alone: Path, python: Callable[..., str]
+    baseline: RunFolder, byte_tokens: Path, alone: Path, python: Callable[..., str]
 ) -> None:
     """Gradients add in another order, which moves the fourth digit at most."""
     script = write_script("golf/baseline", BASELINE, alone)
     start = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script.name)
-    printed = python(*start, "--data", str(tokens), "--seed", str(SEED), "--device", "cpu")
+    printed = python(*start, "--data", str(byte_tokens), "--seed", str(SEED), "--device", "cpu")
     lines = [parse_line(line) for line in printed.splitlines()]
     assert WorldSize(2, 1) in lines
     assert any(isinstance(line, FinalRoundtripExact) for line in lines), "it was not scored to the end"

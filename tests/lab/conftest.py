@@ -8,9 +8,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from underpar.cli import main
-from underpar.data.corpora import Document
-from underpar.data.prepare import FirstDocuments, prepare
-from underpar.data.tokenizer_base import ByteTokenizer
 from underpar.lab.files import RunFolder
 
 TINY = (
@@ -25,17 +22,6 @@ TINY = (
     "budget.train_seconds=None",
     "train.validate_every_steps=6",
 )
-
-
-@pytest.fixture(scope="session")
-def byte_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty short documents, one id a byte, two of them held out."""
-    home = tmp_path_factory.mktemp("bytes")
-    texts = [f"Document {i}. " + "The quick brown fox jumps over the lazy dog. " * (1 + i % 5) for i in range(60)]
-    lines = [Document(text, id=str(i)).to_json() + "\n" for i, text in enumerate(texts)]
-    (home / "documents.jsonl").write_text("".join(lines), "utf-8")
-    prepare([home / "documents.jsonl"], ByteTokenizer(), home / "tokens", val=FirstDocuments(2), workers=1)
-    return home / "tokens"
 
 
 class Finished(NamedTuple):

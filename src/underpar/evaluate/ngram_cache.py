@@ -5,11 +5,10 @@ import time
 
 import numpy as np
 
-from underpar.core.world import World
 from underpar.data.validation import ValStream
 from underpar.evaluate.adaptation import CacheOnly, NgramCache
 from underpar.evaluate.adapted import AdaptedCharges, Parts, Watcher, check_documents
-from underpar.evaluate.score import charge
+from underpar.evaluate.score import batch_tokens_on, charge
 
 AGREEMENTS, COUNTS = 4, 10
 """Classes that a mixing weight is learnt for: how far the followers agree, and how many there are, by powers of two."""
@@ -64,13 +63,13 @@ class CachedScorer:
     ) -> AdaptedCharges:
         """As `AdaptiveScorer.charge`, but nothing is left out for a budget: without the cache it would take as long."""
         check_documents(stream)
-        world: World = self._parts.world
+        world = self._parts.world
         began = time.perf_counter()
         a_target = self._mixer.prepare()
         ready = time.perf_counter()
         nats = charge(
             self._parts.plain, stream, self._window, bos_id=self._parts.bos_id, world=world,
-            batch_tokens=2048 if world.device == "cpu" else 65_536,
+            batch_tokens=batch_tokens_on(world.device),
         )  # fmt: skip
         nats = self._mixer.charges(nats, stream)
         taken = time.perf_counter() - ready

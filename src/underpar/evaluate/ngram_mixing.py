@@ -22,8 +22,9 @@ def _context(tokens, at, order):
 
 @njit(nogil=True)
 def mix(nats, tokens, starts, orders, weights, rate, most, decay):
-    """See `cached_charges`. tokens, starts: int64, `starts` with the end of the text behind. weights: float64 (orders, counts,
-    agreements) logits, which learn in place.
+    """See `NgramMixer.charges`. tokens, starts: int64, `starts` with the end of the text behind.
+
+    weights: float64 logits (orders, counts, agreements), which learn in place.
     """
     targets = len(nats)
     out = np.empty(targets)

@@ -15,7 +15,7 @@ from underpar.evaluate.base_sgd import BaseSGD, restored, trained_chunks
 from underpar.evaluate.document_ttt import Book, DocumentTrainer
 from underpar.evaluate.ngram_cache import NgramMixer
 from underpar.evaluate.queue import Document, chunks, documents_of, lineages, share, steps, window_tokens
-from underpar.evaluate.score import Ledger, charge
+from underpar.evaluate.score import Ledger, batch_tokens_on, charge
 from underpar.evaluate.windows import Documents
 from underpar.model.gpt import GPT
 
@@ -124,7 +124,7 @@ class DocumentScorer:
         world = self._parts.world
         nats = charge(
             self._parts.plain, stream, Documents(context=self._context), bos_id=self._parts.bos_id, world=world,
-            batch_tokens=2048 if world.device == "cpu" else 65_536,
+            batch_tokens=batch_tokens_on(world.device),
         )  # fmt: skip
         if world.is_main:
             ledger.book(positions, nats[positions])

@@ -20,6 +20,11 @@ LossFunction = Callable[[Tensor, Tensor, Context], Tensor]
 """(B, T) int64 tokens, (B, T) int64 targets, their context -> (B, T) float32 nats."""
 
 
+def batch_tokens_on(device: str) -> int:
+    """Tokens of a forward pass that scores: a CPU is fastest with batches that stay in its cache, a GPU with large ones."""
+    return 2048 if device == "cpu" else 65_536
+
+
 ROUNDING_NATS = 1e-5
 """A certain token may come out this far below zero: two roundings of a float32 logarithm near the soft-cap. Counted as zero."""
 

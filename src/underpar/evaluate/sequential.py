@@ -9,7 +9,7 @@ from underpar.data.validation import ValStream
 from underpar.evaluate.adaptation import SequentialTTT
 from underpar.evaluate.adapted import AdaptedCharges, Meter, Parts, Watcher, check_documents
 from underpar.evaluate.base_sgd import BaseSGD, cosine, restored
-from underpar.evaluate.score import Ledger, charge_spans
+from underpar.evaluate.score import Ledger, batch_tokens_on, charge_spans
 from underpar.evaluate.windows import Sliding, Span
 from underpar.model.gpt import GPT
 
@@ -23,7 +23,7 @@ class SequentialScorer:
         self._chunk, self._context = adaptation.chunk_tokens, adaptation.context
         self._lr, self._momentum, self._clip = adaptation.lr, adaptation.momentum, adaptation.clip
         self._epochs = adaptation.epochs
-        self._batch_tokens = 2048 if parts.world.device == "cpu" else 65_536
+        self._batch_tokens = batch_tokens_on(parts.world.device)
 
     def charge(
         self, stream: ValStream, *, budget_seconds: float | None = None, watcher: Watcher | None = None

@@ -17,7 +17,7 @@ from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.adaptation import Adaptation
 from underpar.evaluate.load import LoadedModel, load_model
-from underpar.evaluate.score import Score, score
+from underpar.evaluate.score import Score, batch_tokens_on, score
 from underpar.evaluate.scorers import adaptive_scorer
 from underpar.lab.adaptive import chosen_adaptation, score_adapted
 from underpar.lab.build import scorer
@@ -81,8 +81,7 @@ def score_loaded(
             f"{data} was tokenised by {tokenizer.identity}, the artifact expects {loaded.tokenizer_identity}"
         )
     stream = load_validation(data).first(first_tokens)
-    if batch_tokens is None:  # a CPU is fastest with batches that stay in its cache
-        batch_tokens = 2048 if world.device == "cpu" else 65_536
+    batch_tokens = batch_tokens or batch_tokens_on(world.device)
     losses_of = scorer(loaded.model, world)
     result = score(
         losses_of, stream, loaded.window, bos_id=tokenizer.bos_id, world=world, batch_tokens=batch_tokens,

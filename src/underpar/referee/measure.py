@@ -60,11 +60,12 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     """Fill `found`. The order is from cheap to dear; what needs a failed stage is left out."""
     from underpar.data.tokenizers import load_tokenizer
     from underpar.evaluate.load import load_model
+    from underpar.evaluate.score import batch_tokens_on
     from underpar.referee.adapted import AdaptedPredictor
     from underpar.referee.ledger import charge
     from underpar.referee.probes.memory import longest_free_run
     from underpar.referee.retokenise import retokenise
-    from underpar.referee.windowed import BATCH_TOKENS, WindowedPredictor
+    from underpar.referee.windowed import WindowedPredictor
 
     found.facts["environment"] = _environment(job.device)
     loaded = found.stage("reload", lambda: load_model(folder / job.artifact, job.device))
@@ -92,7 +93,7 @@ def measure(folder: Path, job: Job, found: Measurement) -> None:
     if loaded.adaptation is not None:
         predictor = AdaptedPredictor(loaded.model, loaded.adaptation, *alphabet, job.device, progress)
     else:
-        size = BATCH_TOKENS[job.device]
+        size = batch_tokens_on(job.device)
         predictor = WindowedPredictor(loaded.model, loaded.window, *alphabet, job.device, size, progress)
     scored = found.stage("score", lambda: charge(predictor, held_out))
     if scored is None:

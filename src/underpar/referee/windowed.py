@@ -16,9 +16,6 @@ from underpar.evaluate.score import LossFunction, charge
 from underpar.evaluate.windows import Window
 from underpar.referee.ranks import on_ranks
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
-"""Tokens of a forward pass. On a CPU small ones stay in its cache: half the time of 16,384 and more."""
-
 
 @dataclass(frozen=True)
 class WindowedPredictor:
