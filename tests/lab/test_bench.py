@@ -12,6 +12,7 @@ from underpar.core.errors import ConfigError
 from underpar.core.world import World
 from underpar.data.loaders import DocumentPacking, SequentialRows
 from underpar.lab.bench import _attended_tokens, bench_recipe
+from underpar.lab.share import Share
 from underpar.lab.synthetic import LENGTHS, document_starts, random_stream, random_tokens
 from underpar.recipes import registry
 
@@ -87,3 +88,20 @@ def test_attended_positions_of_rows_and_documents() -> None:
     spans[0, [0, 16, 32]] = BOS
     (packed,) = DocumentPacking(batch_tokens=64, seq_len=64, spans=1).cut(spans, range(1), BOS, 64)
     assert _attended_tokens(packed) == pytest.approx((2 * 16 * 17 / 2 + 32 * 33 / 2) / 64)
+
+
+@pytest.mark.parametrize("name", ["speedrun/record67", "speedrun/record71"])
+def test_the_share_of_one_process_is_its_rows_and_its_matrices(name: str) -> None:
+    whole = registry.resolve(name, track="speedrun-toy", overrides=["train.warmup_steps=2", "data.loader.spans=4"])
+    found = bench_recipe(whole, Share.of(World(), 4), steps=2, attention=None)
+    assert (found["world_size"], found["share_of"]) == (1, 4)
+    for phase, kind in zip(found["phases"], whole.config.schedule.kinds(whole.config.budget), strict=True):
+        assert phase["batch_tokens"] == whole.config.data.loader.shaped(kind.shape).batch_tokens // 4
+        assert phase["tokens_per_second"] == pytest.approx(phase["batch_tokens"] / phase["step_ms"] * 1e3)
+
+
+def test_a_share_is_taken_alone_and_of_several() -> None:
+    with pytest.raises(ConfigError, match="here are 2; leave torchrun out"):
+        Share.of(World(size=2), 4)
+    with pytest.raises(ConfigError, match="at least 2"):
+        Share.of(World(), 1)

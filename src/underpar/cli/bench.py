@@ -13,6 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add_device(parser)
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each phase (default: 20)")
+    parser.add_argument(
+        "--share-of", type=int, metavar="N", help="time what one of N processes computes, without their communication"
+    )
     parser.add_argument("--attention", help="force an attention back end: cudnn, flash, varlen, reference")
     parser.add_argument(
         "--profile", action="store_true", help="also divide a step's device time among kinds of kernels"
@@ -31,9 +34,12 @@ def run(args: argparse.Namespace) -> int:
     from underpar.core.world import World
     from underpar.lab.bench import bench_recipe, cold_and_warm, warm_up_seconds
     from underpar.lab.files import write_json
+    from underpar.lab.share import Share
 
     resolved = resolve(args)
     world = World.join(args.device)
+    if args.share_of is not None:
+        world = Share.of(world, args.share_of)
     if args.compile_only:
         found: dict[str, Any] = warm_up_seconds(resolved, world, args.attention)
     else:
@@ -55,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
 def _same(args: argparse.Namespace) -> list[str]:
     """The arguments that choose what is compiled."""
     words = [args.recipe]
-    for name in ("track", "device", "attention"):
+    for name in ("track", "device", "share_of", "attention"):
         if getattr(args, name):
-            words += [f"--{name}", getattr(args, name)]
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     return words + [word for text in args.overrides for word in ("--set", text)]
 
 

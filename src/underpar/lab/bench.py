@@ -28,6 +28,7 @@ from underpar.lab.ceiling import copy_bytes_per_second, matmul_flops_per_second,
 from underpar.lab.environment import describe_environment
 from underpar.lab.profile import OPTIMISER_REGION, profile_steps
 from underpar.lab.say import say
+from underpar.lab.share import Share
 from underpar.lab.synthetic import LENGTHS, document_starts, random_stream, random_tokens
 from underpar.model.cost import model_cost
 from underpar.optim.schedules import Settings
@@ -40,8 +41,6 @@ from underpar.train.preparation import warm_up
 BOS_ID = 1
 STEPS_OF_TEXT = 4
 """Different steps that are timed in turn: packed rows differ in their number of documents."""
-PASSED_OVER = 4
-"""Tokens of random documents for every one that a loader of aligned documents hands out, at the least."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ def bench_recipe(
 ) -> dict[str, Any]:
     """Everything, as JSON data; the last phase of the run is "step". Collective: call on every process.
 
+    With a `Share` as world, tokens, speeds and costs are those of the one process.
+
     Raises ConfigError when a profile is asked for without a CUDA device.
     """
     config = resolved.config
@@ -87,7 +88,7 @@ def bench_recipe(
         profile = {"profile": _profile(trainer, _text(trainer, trainer.kinds[-1]))} if profiled else {}
         loader = _loader_speed(trainer)
         del trainer
-        window = _scoring(config, world)
+        window = _scoring(config, World(device=world.device) if isinstance(world, Share) else world)
     step = phases[-1]
     return {
         "recipe": resolved.name,
@@ -97,7 +98,8 @@ def bench_recipe(
         "seq_len": step.seq_len,
         "micro_batch_tokens": config.train.micro_batch_tokens,
         "documents": LENGTHS.to_json(),
-        "world_size": world.size,
+        "world_size": _present(world),
+        "share_of": world.size if isinstance(world, Share) else None,
         "attention_backend": backend,
         "ceilings": {"matmul_flops_per_second": matmul, "copy_bytes_per_second": copy},
         "step": asdict(step),
@@ -114,6 +116,11 @@ def _say(world: World, text: str) -> None:
         say(text)
 
 
+def _present(world: World) -> int:
+    """Processes that run here."""
+    return 1 if isinstance(world, Share) else world.size
+
+
 def _attention_backend(config: Recipe, world: World, attention: str | None) -> str:
     loader = config.data.loader
     with forced(attention):
@@ -125,8 +132,10 @@ def _trainer(resolved: Resolved[Recipe], world: World, folder: Path) -> Trainer:
     """A trainer of the recipe on random documents."""
     config = resolved.config
     loader, model = config.data.loader, build_model(config, world)
-    largest = max(loader.shaped(kind.shape).batch_tokens for kind in config.schedule.kinds(config.budget))
-    count = (largest + loader.spans) * STEPS_OF_TEXT * (PASSED_OVER if isinstance(loader, AlignedDocuments) else 1)
+    shapes = [loader.shaped(kind.shape) for kind in config.schedule.kinds(config.budget)]
+    count = (max(shape.batch_tokens for shape in shapes) + loader.spans) * STEPS_OF_TEXT
+    if isinstance(loader, AlignedDocuments):  # which passes over what documents have beyond seq_len
+        count *= 4 + 2 * LENGTHS.mean_tokens // min(shape.seq_len for shape in shapes)
     write_shard(folder / shard_name("train", 0), random_tokens(count, config.model.vocab_size, BOS_ID))
     return Trainer(
         model=model,
@@ -173,17 +182,18 @@ def _phase(trainer: Trainer, config: Recipe, kind: Settings, steps: int, matmul:
     shown = {name: getattr(phase, name) for name in trainer.obeyed}
     loader = trainer.loader.shaped(kind.shape)
     said = ", ".join(f"{name} {value}" for name, value in shown.items())
-    _say(world, f"timing {steps} steps of {loader.batch_tokens:,} tokens" + (f" with {said}" if said else ""))
+    tokens = loader.batch_tokens * _present(world) // world.size
+    _say(world, f"timing {steps} steps of {tokens:,} tokens" + (f" with {said}" if said else ""))
     before = graphs_compiled()
     times = sorted(_step_milliseconds(one_step, steps, on_cuda=on_cuda))
-    step_ms, tokens = statistics.median(times), loader.batch_tokens
+    step_ms = statistics.median(times)
     speed = tokens / step_ms * 1e3
     attended = statistics.fmean(_attended_tokens(batch) for batches in text for batch in batches)
     cost = model_cost(config.model, round(2 * attended - 1), looped=phase.looped, windows=phase.windows)
     flops = speed * cost.train_flops_per_token
     return StepBench(
         phase={name: list(value) if isinstance(value, tuple) else value for name, value in shown.items()},
-        batch_tokens=loader.batch_tokens,
+        batch_tokens=tokens,
         seq_len=loader.seq_len,
         step_ms=step_ms,
         step_ms_p10=times[len(times) // 10],
@@ -191,7 +201,7 @@ def _phase(trainer: Trainer, config: Recipe, kind: Settings, steps: int, matmul:
         optimiser_ms=_optimiser_ms(trainer, replace(kind, step=trainer.optimisers.period - 1)),
         tokens_per_second=speed,
         model_flops_per_second=flops,
-        matmul_share=flops / (matmul * world.size),
+        matmul_share=flops / (matmul * _present(world)),
         peak_memory_bytes=torch.cuda.max_memory_allocated() if on_cuda else None,
         recompilations=graphs_compiled() - before,
         loss_nats=[round(float(v), 5) for v in losses[-steps:]],
@@ -250,7 +260,8 @@ def _profile(trainer: Trainer, text: list[list[Batch]]) -> dict[str, Any]:
 
 
 def _loader_speed(trainer: Trainer, seconds: float = 2.0) -> float:
-    """Training tokens per second of the loader alone, all processes together, from shards on disk."""
+    """Training tokens per second of the loader alone, all processes that run here together, from shards on disk."""
+    world = trainer.world
     loader, shape = trainer.loader, trainer.kinds[-1].shape
     loader.position = 0
     loader.fetch(shape)
@@ -262,7 +273,7 @@ def _loader_speed(trainer: Trainer, seconds: float = 2.0) -> float:
         count += 1
     speed = count * loader.batch_tokens(shape) / (time.perf_counter() - began)
     loader.close()
-    return speed
+    return speed * _present(world) / world.size
 
 
 def _scoring(config: Recipe, world: World) -> dict[str, float]:
