@@ -220,7 +220,7 @@ def _candidate(args: argparse.Namespace) -> Candidate:
     from underpar.referee.case import ByteLimit
     from underpar.referee.claim import Claim, read_claim_file
     from underpar.referee.jail.run import JailLimits
-    from underpar.referee.sandbox import device_files
+    from underpar.referee.jail.devices import device_files
 
     if args.val is None:
         raise ConfigError(

@@ -61,7 +61,7 @@ class DocumentScorer:
 
     def _prepare(self, *, measures: bool) -> Rates:
         cache = self._cache.prepare() if self._cache else 0.0
-        if not measures and self._parts.world.device == "cpu":  # nothing else compiles, and nothing is planned
+        if not measures and self._parts.compiler is None:  # nothing else compiles, and nothing is planned
             return Rates({}, dict.fromkeys(self.trainer.shapes.widths, 0.0), 0.0, 0.0)
         seconds = self.trainer.prepare()
         sgd = self._phases.prepare() if self._phases else 0.0

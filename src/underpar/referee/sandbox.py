@@ -7,7 +7,6 @@ interpreter and the device driver need. It imports the same underpar as its pare
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -16,11 +15,11 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
 from typing import IO, Any
 
 import underpar
+from underpar.referee.jail.devices import device_environment, device_files
 from underpar.referee.jail.run import Ended, Jail, JailLimits
 from underpar.referee.jail.streams import Level
 from underpar.referee.measurement import Event, plain
@@ -31,9 +30,6 @@ MAX_RESULT_BYTES = 64 << 20
 TAIL_LINES = 20
 UNLIMITED_BYTES = 1 << 50
 """A GPU driver maps what the device holds."""
-
-DEVICE_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME")
-"""Passed on for a GPU: where its driver is and which device is ours. None of them can change a number."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +94,6 @@ def run_clean(
         reader.join(5.0)
         running.process.stderr.close()
     return _outcome(ended, tail, time.perf_counter() - began, limits)
-
-
-def device_files(device: str) -> list[str]:
-    """The device files of the GPU driver."""
-    if device == "cpu":
-        return []
-    return sorted(path for path in glob("/dev/nvidia*") + glob("/dev/nvidia-caps/*") if not os.path.isdir(path))
-
-
-def device_environment(device: str) -> dict[str, str]:
-    """What a clean process is told of its device; nothing of it can change a number.
-
-    On a CPU: that threads which wait sleep. Spinning ones take, on a busy machine, the time that the working one needs.
-    For a GPU: where its driver is and which device is ours.
-    """
-    if device == "cpu":
-        return {"OMP_WAIT_POLICY": "PASSIVE"}
-    return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
 
 
 def _follow(stream: IO[bytes], tail: deque[str], on_event: Event) -> None:

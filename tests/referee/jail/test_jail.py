@@ -13,6 +13,7 @@ import pytest
 
 import underpar
 from underpar.core.errors import DataError
+from underpar.referee.jail import run
 from underpar.referee.jail.run import Ended, Jail, JailLimits
 from underpar.referee.jail.trace import Tracer, parse_log
 from underpar.referee.jail.watch import descendants
@@ -272,6 +273,35 @@ def test_where_the_machine_refuses_namespaces_the_program_runs_with_limits_and_t
         ended = jail.run([sys.executable, "-I", "-B", "-c", start])
     assert ended.stdout.startswith("ran {'left': b'abc'} False no namespaces, not for network, files, processes"), ended
     assert "processes at once" in ended.stdout
+
+
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize(
+    ("refuses", "namespaces"),
+    [
+        ("False", (True, True)),
+        ("os.getpid() < 100", (True, False)),  # a namespace of processes
+        ("os.getuid() == 1000", (False, False)),  # one of users
+        ("True", (True, True)),
+    ],
+)
+def test_a_driver_that_refuses_namespaces_gets_the_widest_jail_that_it_works_in(
+    refuses: str, namespaces: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "OPENS_A_DEVICE", f"import os; raise SystemExit({refuses})")
+    with Jail({}, limits=SMALL, devices=["/dev/null"], hide_files=False) as jail:
+        level = python("pass", jail=jail).level
+    assert (level.network, level.processes) == namespaces
+    assert not level.files
+    if not level.processes:
+        assert "a device asked for less" in level.statement
+
+
+@pytest.mark.usefixtures("closed")
+def test_processes_of_their_own_have_a_proc_of_their_own_among_the_files_of_the_machine() -> None:
+    with Jail({}, limits=SMALL, hide_files=False) as jail:
+        ended = python("import os; print(os.readlink('/proc/self') == str(os.getpid()) != '')", jail=jail)
+    assert ended.stdout == "True\n"
 
 
 # ------------------------------------------------------------------------------------------------- the log

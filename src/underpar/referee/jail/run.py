@@ -23,11 +23,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from underpar.core.errors import DataError
+from underpar.referee.jail.devices import OPENS_A_DEVICE, device_environment
 from underpar.referee.jail.streams import Control, Level, Tail
 from underpar.referee.jail.trace import FileLog, Tracer
 from underpar.referee.jail.watch import Watch, end_tree
 
 LAUNCH = Path(__file__).with_name("launch.py")
+WIDEST, NETWORK_ALONE, NO_NAMESPACES = range(3)
+"""Where launch.py begins to try what the machine allows."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class Jail:
         self.limits = limits or JailLimits()
         self.read_only = [*interpreter_folders(), *(str(path.resolve()) for path in read_only)]
         self.devices, self.hide_files = list(devices), hide_files
+        self._closure: int | None = None if devices else WIDEST
         self._folder = tempfile.TemporaryDirectory(prefix="underpar-jail-", ignore_cleanup_errors=True)
         self._place()
         try:
@@ -230,6 +234,9 @@ class Jail:
         trace: bool = False,
     ) -> Running:
         """Start a program whose stdin, stdout and stderr are pipes of the caller's."""
+        if self._closure is None:
+            self._closure = WIDEST  # for the programs that try it
+            self._closure = self._closure_for_devices()
         run_folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.path))
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir()
@@ -255,6 +262,15 @@ class Jail:
             tracer.follow()
         watch = Watch(process.pid, processes=self.limits.processes + 3, memory_bytes=self.limits.memory_bytes)
         return Running(process, watch, began, Control(reader, {str(self.work / n): n for n in outputs or {}}), tracer)
+
+    def _closure_for_devices(self) -> int:
+        """The first closure in which the driver works: some refuse to in namespaces of users or processes, or without the
+        files that are hidden. The widest where none helps, so that the program says what is wrong.
+        """
+        for self._closure in (WIDEST, NETWORK_ALONE, NO_NAMESPACES):
+            if self.run([sys.executable, "-I", "-S", "-c", OPENS_A_DEVICE], env=device_environment("cuda")).code == 0:
+                return self._closure
+        return WIDEST
 
     def _spec(
         self,
@@ -283,6 +299,7 @@ class Jail:
             "work": str(self.work),
             "root": str(run_folder / "root"),
             "hide_files": self.hide_files,
+            "closure": WIDEST if self._closure is None else self._closure,
             "read_only": self.read_only,
             "devices": self.devices,
             "copies": [[self.input(source), self.output(target)] for source, target in copies.items()],
