@@ -144,10 +144,48 @@ def cross_entropy_tiles(tokens: int, shapes: Shapes, device: torch.device) -> It
             yield Launch("softcapped_ce", label, "backward", named(tile), call, 2 * size)
 
 
+def fp8_head_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterator[Launch]:
+    """What surrounds the products: the loss both ways, writing fp8, and turning it."""
+    from underpar.kernels.fp8_head import ref
+    from underpar.kernels.fp8_head import triton as heads
+    from underpar.kernels.multi_target_ce import Cap
+    from underpar.kernels.multi_target_ce import triton as kernels
+
+    cap, unit = Cap(23.0, 5.0, 7.5), torch.ones(1, device=device)
+    for vocab_size, _ in shapes.vocabularies:
+        rows = (tokens if vocab_size <= 8192 else tokens // 4) // 16 * 16
+        logits, targets = 5 * bf16(rows, vocab_size, device=device), torch.randint(vocab_size, (rows,), device=device)
+        shared = (logits, targets, torch.tensor([1.0, 0.5, 0.25], device=device))
+        _, lse = kernels.launch_forward(*shared, cap, rows)
+        grad = torch.full((rows,), 1 / rows, device=device)
+        label, size = f"{rows} x {vocab_size}", num_bytes(logits)
+        for block, warps in product((512, 1024, 2048, 4096), (2, 4, 8)):
+            tile = {"BLOCK": block, "num_warps": warps}
+            call: Callable[[], object] = partial(kernels.launch_forward, *shared, cap, rows, tile)
+            yield Launch("multi_target_ce", label, "forward", named(tile), call, size)
+            for dtype, written in ((torch.bfloat16, size), (ref.E5M2, size // 2)):
+                call = partial(kernels.launch_backward, grad, *shared, lse, cap, rows, unit, dtype, tile)
+                name = f"backward, {str(dtype).removeprefix('torch.')}"
+                yield Launch("multi_target_ce", label, name, named(tile), call, size + written)
+        grad8 = kernels.launch_backward(grad, *shared, lse, cap, rows, unit, ref.E5M2)
+        for high, wide, warps in (
+            (32, 32, 4),
+            (32, 64, 4),
+            (64, 32, 4),
+            (64, 64, 8),
+            (32, 32, 8),
+            (64, 16, 4),
+            (16, 64, 4),
+        ):
+            tile = {"ROWS": high, "COLUMNS": wide, "num_warps": warps}
+            yield Launch("fp8_head", label, "turn", named(tile), partial(heads.launch_turn, grad8, tile), size)
+
+
 TILES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Launch]]] = {
     "exclusive_gate": exclusive_gate_tiles,
     "residual_norm": residual_norm_tiles,
     "qk_norm_rope": norm_rope_tiles,
     "mlp_act": mlp_tiles,
     "softcapped_ce": cross_entropy_tiles,
+    "fp8_head": fp8_head_tiles,
 }

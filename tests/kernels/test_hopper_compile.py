@@ -73,40 +73,49 @@ def test_cross_entropy(vocab_size: int, softcap: float) -> None:
     types |= {"logits_ptr": "*bf16", "grad_logits_ptr": "*bf16", "targets_ptr": "*i64"}
     types |= dict.fromkeys(("num_rows", "row_stride", "grad_stride"), "i32")
     constants = {"VOCAB": vocab_size, "SOFTCAP": softcap, "FAST": True}
-    forward, _ = compiled(kernels._forward_kernel, types, constants, tile)
-    backward, _ = compiled(kernels._backward_kernel, types, constants, tile)
+    forward, _ = compiled(kernels._softcapped_ce_forward, types, constants, tile)
+    backward, _ = compiled(kernels._softcapped_ce_backward, types, constants, tile)
     assert "ld.global.v4.b32" in forward
     assert "ld.global.v4.b32" in backward
     assert "st.global.v4.b32" in backward
 
 
-@pytest.mark.parametrize(("grad_type", "tile"), [("*bf16", "BACKWARD_TILE"), ("*fp8e5", "TURNED_TILE")])
-def test_multi_target_cross_entropy(grad_type: str, tile: str) -> None:
+@pytest.mark.parametrize("grad_type", ["*bf16", "*fp8e5"])
+def test_multi_target_cross_entropy(grad_type: str) -> None:
     from underpar.kernels.multi_target_ce import triton as kernels
 
     types = dict.fromkeys(("losses_ptr", "lse_ptr", "grad_losses_ptr", "weights_ptr", "unit_ptr"), "*fp32")
-    types |= {"logits_ptr": "*bf16", "grad_ptr": grad_type, "turned_ptr": grad_type, "targets_ptr": "*i64"}
-    types |= dict.fromkeys(("num_rows", "row_tokens", "row_stride", "grad_stride"), "i32")
-    constants = {"VOCAB": 50304, "SCALE": 23.0, "SHIFT": 5.0, "DIVISOR": 7.5, "TARGETS": 3}
-    forward, _ = compiled(kernels._forward_kernel, types, constants, kernels.FORWARD_TILE)
-    constants["TURNED"] = grad_type == "*fp8e5"
-    backward, _ = compiled(kernels._backward_kernel, types, constants, getattr(kernels, tile))
+    types |= {"logits_ptr": "*bf16", "grad_ptr": grad_type, "targets_ptr": "*i64"}
+    types |= dict.fromkeys(("row_tokens", "row_stride", "grad_stride"), "i32")
+    constants = {"VOCAB": 50304, "SCALE": 23.0, "SHIFT": 5.0, "DIVISOR": 7.5, "TARGETS": 3, "FAST": True}
+    forward, _ = compiled(kernels._multi_target_ce_forward, types, constants, kernels.FORWARD_TILE)
+    backward, _ = compiled(kernels._multi_target_ce_backward, types, constants, kernels.BACKWARD_TILE)
     assert "ld.global.v4.b32" in forward
     assert "ld.global.v4.b32" in backward
     assert "st.global.v4.b32" in backward
-    assert ("e5m2x2" in backward) == constants["TURNED"]
+    assert ("e5m2x2" in backward) == (grad_type == "*fp8e5")
 
 
-def test_quantisation_both_ways() -> None:
+def test_quantisation() -> None:
     from underpar.kernels.fp8_head import triton as kernels
 
-    types = {"values_ptr": "*bf16", "codes_ptr": "*fp8e4nv", "turned_ptr": "*fp8e4nv", "per_unit": "fp32"}
-    types |= dict.fromkeys(("num_rows", "num_columns", "row_stride"), "i32")
-    ptx, _ = compiled(kernels._quantise_kernel, types, {"LARGEST": 448.0}, kernels.TILE)
+    types = {"values_ptr": "*bf16", "codes_ptr": "*fp8e4nv", "per_unit": "fp32"}
+    types |= dict.fromkeys(("num_columns", "row_stride"), "i32")
+    ptx, _ = compiled(kernels._fp8_quantise, types, {"LARGEST": 448.0}, kernels.QUANTISE_TILE)
     assert "ld.global.v4.b32" in ptx
-    assert "st.global.v4.b32" in ptx
+    assert re.search(r"st\.global\.(b64|v2\.b32)", ptx)
     assert "e4m3x2" in ptx
     assert "max.NaN.f32" in ptx  # what is no number stays none
+
+
+def test_turning() -> None:
+    from underpar.kernels.fp8_head import triton as kernels
+
+    types = dict.fromkeys(("words_ptr", "turned_ptr"), "*i32") | dict.fromkeys(("tall", "wide"), "i32")
+    ptx, shared = compiled(kernels._turn_bytes, types, {}, kernels.TURN_TILE)
+    assert "ld.global.v4.b32" in ptx
+    assert "st.global.v4.b32" in ptx
+    assert shared >= 4 * kernels.TURN_TILE["ROWS"] * kernels.TURN_TILE["COLUMNS"]  # rows become columns on the chip
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])
@@ -136,7 +145,7 @@ def test_qk_norm_rope(rotated: int) -> None:
 
     constants = {"HEADS": 8, "PADDED_HEADS": 8, "KV_HEADS": 4, "PADDED_KV_HEADS": 4, "DIM": 64}
     constants |= {"ROTATED": rotated, "PACKED": True}
-    for kernel in (kernels._forward_kernel, kernels._backward_kernel):
+    for kernel in (kernels._qk_norm_rope_forward, kernels._qk_norm_rope_backward):
         types = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
         types |= dict.fromkeys(("gain_ptr", "cos_ptr", "sin_ptr", "partial_gain_ptr"), "*fp32") | {"eps": "fp32"}
         ptx, _ = compiled(kernel, types, constants, kernels.default_tile(8, 64))
@@ -151,8 +160,8 @@ def test_exclusive_gate(exclusive: bool, gated: bool) -> None:
     constants = {"KV_HEADS": 4 if exclusive else 8, "GROUP": 2 if exclusive else 1, "DIM": 64, "LEAST": 1e-12}
     constants |= {"EXCLUSIVE": exclusive, "GATED": gated}
     for kernel, tile in (
-        (kernels._forward_kernel, kernels.FORWARD_TILE),
-        (kernels._backward_kernel, kernels.BACKWARD_TILE),
+        (kernels._exclusive_gate_forward, kernels.FORWARD_TILE),
+        (kernels._exclusive_gate_backward, kernels.BACKWARD_TILE),
     ):
         types = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names} | {"factor": "fp32"}
         ptx, _ = compiled(kernel, types, constants, tile)
@@ -170,8 +179,8 @@ def test_residual_norm(mixed: bool, kept: bool) -> None:
     absent += [] if kept else ["total_ptr", "grad_total_ptr"]
     sizes = {"DIM": 512, "BLOCK": 512, "UNIT": 1, "PARAMETERS": 3 if mixed else 1}
     for kernel, tile in (
-        (kernels._forward_kernel, kernels.FORWARD_TILE),
-        (kernels._backward_kernel, kernels.BACKWARD_TILE),
+        (kernels._residual_norm_forward, kernels.FORWARD_TILE),
+        (kernels._residual_norm_backward, kernels.BACKWARD_TILE),
     ):
         types = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
         types |= dict.fromkeys(("y_weight", "mix_ptr", "partial_ptr"), "*fp32") | {"gain": "fp32", "eps": "fp32"}

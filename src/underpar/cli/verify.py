@@ -219,8 +219,8 @@ def _candidate(args: argparse.Namespace) -> Candidate:
     from underpar.referee.candidate import Candidate, train_shards, val_shards
     from underpar.referee.case import ByteLimit
     from underpar.referee.claim import Claim, read_claim_file
-    from underpar.referee.jail.run import JailLimits
     from underpar.referee.jail.devices import device_files
+    from underpar.referee.jail.run import JailLimits
 
     if args.val is None:
         raise ConfigError(

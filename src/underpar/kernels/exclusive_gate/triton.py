@@ -31,7 +31,7 @@ def _direction(v, LEAST: tl.constexpr):
 
 
 @triton.jit
-def _forward_kernel(
+def _exclusive_gate_forward(
     y_ptr, y_token, y_head, v_ptr, v_token, v_head, logits_ptr, logits_token, logits_head,
     out_ptr, num_rows, factor,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, DIM: tl.constexpr,
@@ -57,7 +57,7 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
+def _exclusive_gate_backward(
     grad_ptr, grad_token, grad_head,
     y_ptr, y_token, y_head, v_ptr, v_token, v_head, logits_ptr, logits_token, logits_head,
     grad_y_ptr, grad_v_ptr, grad_logits_ptr, num_rows, factor,
@@ -138,7 +138,7 @@ def launch_forward(
     if out.numel():
         inputs = [value for x in (y, v, logits) for value in _rows(x, out)]
         grid = (triton.cdiv(num_rows, tile["ROWS"]),)
-        _forward_kernel[grid](*inputs, out, num_rows, factor, **sizes, **tile)
+        _exclusive_gate_forward[grid](*inputs, out, num_rows, factor, **sizes, **tile)
     return out
 
 
@@ -161,5 +161,5 @@ def launch_backward(
         inputs = [value for x in (grad, y, v, logits) for value in _rows(x, grad_y)]
         grid = (triton.cdiv(num_rows, tile["ROWS"]),)
         outputs = (grad_y, grad_v, grad_logits)
-        _backward_kernel[grid](*inputs, *outputs, num_rows, factor, **sizes, **tile)
+        _exclusive_gate_backward[grid](*inputs, *outputs, num_rows, factor, **sizes, **tile)
     return grad_y, grad_v, grad_logits

@@ -2,7 +2,7 @@
 
 Forward: hidden states and weight in e4m3, logits in bf16. Backward: the gradient of the logits in e5m2, written by the loss
 kernel, then two fp8 products. On Hopper these are `torch._scaled_mm`, which takes its first operand by rows and its second by
-columns, so that each of the three matrices is needed turned round as well: whoever writes one in fp8 writes both.
+columns, so that each of the three matrices is needed turned round as well.
 """
 
 from typing import Any
@@ -137,14 +137,12 @@ def _grad_logits(
     unit: Tensor,
 ) -> tuple[Tensor, Tensor]:
     if why_not_triton(logits) is None:
+        from underpar.kernels.fp8_head.triton import launch_turn
         from underpar.kernels.multi_target_ce.triton import launch_backward
 
         with torch.cuda.device_of(logits):
-            grad8, turned = launch_backward(
-                grad_losses, logits, targets, weights, lse, cap, row_tokens, unit, ref.E5M2, turned=True
-            )
-        assert turned is not None
-        return grad8, turned
+            grad8 = launch_backward(grad_losses, logits, targets, weights, lse, cap, row_tokens, unit, ref.E5M2)
+            return grad8, launch_turn(grad8)
     grad = loss_ref.multi_target_gradient(grad_losses, logits, targets, weights, cap, row_tokens)
     return _beside_its_transpose(ref.quantise(grad, unit, ref.E5M2))
 
@@ -156,10 +154,11 @@ def _one(value: float, like: Tensor) -> Tensor:
 def _both_ways(values: Tensor, unit: float) -> tuple[Tensor, Tensor]:
     """A matrix in e4m3, by rows and turned."""
     if why_not_triton(values) is None:
-        from underpar.kernels.fp8_head.triton import launch_quantise
+        from underpar.kernels.fp8_head.triton import launch_quantise, launch_turn
 
         with torch.cuda.device_of(values):
-            return launch_quantise(values, unit, ref.E4M3, ref.LARGEST_E4M3)
+            codes = launch_quantise(values, unit, ref.E4M3, ref.LARGEST_E4M3)
+            return codes, launch_turn(codes)
     return _beside_its_transpose(ref.quantise(values, unit))
 
 

@@ -1,33 +1,38 @@
 """Cross-entropy of several targets a row in one reading of the logits, for NVIDIA GPUs. Imported lazily: needs triton.
 
 Exploits: capped logits lie between 0 and the cap's scale, so that exp(c - scale) can be summed without a running maximum; all
-targets of a row share its log-sum-exp and its dense gradient, and differ in a handful of columns. The gradient is written in
-any dtype, fp8 included, divided by a scale that stays on the device. Traffic: forward one reading, backward one reading and
-one writing. Source: the fused loss of the speedrun, records 60 and 67; its forward runs blocks of 1,024 columns on two warps.
+targets of a row share its log-sum-exp and its dense gradient, and differ in a handful of columns, which are written over it
+afterwards. The gradient is written in any dtype, fp8 included, divided by a scale that stays on the device. Traffic: forward
+one reading, backward one reading and one writing. Source: the fused loss of the speedrun, records 60 and 67; its forward runs
+blocks of 1,024 columns on two warps.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra import libdevice
 
 from underpar.kernels.multi_target_ce.ref import Cap
 from underpar.kernels.softcapped_ce.triton import LOG2_E, exponential, unit_columns
 
 FORWARD_TILE = {"BLOCK": 1024, "num_warps": 2}
-BACKWARD_TILE = {"ROWS": 1, "BLOCK": 2048, "num_warps": 4}
-TURNED_TILE = {"ROWS": 64, "BLOCK": 128, "num_warps": 8}
-"""A tile that is written both ways needs rows as well as columns: 64 bytes of fp8 in a stretch of the transpose."""
+BACKWARD_TILE = {"BLOCK": 2048, "num_warps": 4}
 
 
 @triton.jit
-def _share(logit, SHIFT: tl.constexpr, DIVISOR: tl.constexpr):
-    """sigmoid((logit + SHIFT) / DIVISOR)."""
-    return 1.0 / (1.0 + tl.exp2((logit + SHIFT) * (-LOG2_E / DIVISOR)))
+def _share(logit, SHIFT: tl.constexpr, DIVISOR: tl.constexpr, FAST: tl.constexpr):
+    """sigmoid((logit + SHIFT) / DIVISOR). FAST needs a GPU."""
+    divisor = 1.0 + tl.exp2(logit * (-LOG2_E / DIVISOR) + (-LOG2_E * SHIFT / DIVISOR))
+    if FAST:
+        share = libdevice.fast_dividef(1.0, divisor)
+    else:
+        share = 1.0 / divisor
+    return share
 
 
 @triton.jit
-def _forward_kernel(
+def _multi_target_ce_forward(
     logits_ptr,
     targets_ptr,
     weights_ptr,
@@ -40,6 +45,7 @@ def _forward_kernel(
     SHIFT: tl.constexpr,
     DIVISOR: tl.constexpr,
     TARGETS: tl.constexpr,
+    FAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
@@ -49,7 +55,7 @@ def _forward_kernel(
         columns = start + tl.arange(0, BLOCK)
         in_vocab = columns < VOCAB
         logit = tl.load(row_ptr + columns, mask=in_vocab, other=0.0).to(tl.float32)
-        below = SCALE * _share(logit, SHIFT, DIVISOR) - SCALE
+        below = SCALE * _share(logit, SHIFT, DIVISOR, FAST) - SCALE
         totals += tl.where(in_vocab, exponential(below), 0.0)
     lse = SCALE + tl.log(tl.sum(totals, 0))
     place = row % row_tokens
@@ -59,7 +65,7 @@ def _forward_kernel(
         target = tl.load(targets_ptr + row + ahead, mask=inside, other=0)
         exists = (target >= 0) & (target < VOCAB)
         logit = tl.load(row_ptr + target, mask=exists, other=0.0).to(tl.float32)
-        term = tl.load(weights_ptr + ahead) * (lse - SCALE * _share(logit, SHIFT, DIVISOR))
+        term = tl.load(weights_ptr + ahead) * (lse - SCALE * _share(logit, SHIFT, DIVISOR, FAST))
         term = tl.where(exists, term, float("nan"))  # a target outside must not pass for a loss
         loss += tl.where(inside, term, 0.0)
     tl.store(losses_ptr + row, loss)
@@ -67,7 +73,7 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
+def _multi_target_ce_backward(
     grad_losses_ptr,
     logits_ptr,
     targets_ptr,
@@ -75,8 +81,6 @@ def _backward_kernel(
     lse_ptr,
     unit_ptr,
     grad_ptr,
-    turned_ptr,
-    num_rows,
     row_tokens,
     grad_stride,
     row_stride,
@@ -85,38 +89,35 @@ def _backward_kernel(
     SHIFT: tl.constexpr,
     DIVISOR: tl.constexpr,
     TARGETS: tl.constexpr,
-    TURNED: tl.constexpr,
-    ROWS: tl.constexpr,
+    FAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    # neighbours in the grid lie below each other: the short stretches of a transpose meet in the cache
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    in_rows = rows < num_rows
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = in_rows[:, None] & (columns < VOCAB)[None, :]
-    wide_rows = rows.to(tl.int64)
-    logit = tl.load(logits_ptr + wide_rows[:, None] * row_stride + columns[None, :], mask=mask, other=0.0).to(
-        tl.float32
-    )
-    share = _share(logit, SHIFT, DIVISOR)
-    lse = tl.load(lse_ptr + rows, mask=in_rows, other=0.0)
-    place = rows % row_tokens
-    weight_of_row = tl.zeros((ROWS,), tl.float32)
-    hits = tl.zeros((ROWS, BLOCK), tl.float32)
+    row, start = tl.program_id(0), tl.program_id(1) * BLOCK
+    columns = start + tl.arange(0, BLOCK)
+    in_vocab = columns < VOCAB
+    logits_ptr += row.to(tl.int64) * row_stride
+    grad_ptr += row.to(tl.int64) * VOCAB
+    logit = tl.load(logits_ptr + columns, mask=in_vocab, other=0.0).to(tl.float32)
+    lse = tl.load(lse_ptr + row)
+    upstream = tl.load(grad_losses_ptr + row.to(tl.int64) * grad_stride) / tl.load(unit_ptr) * (SCALE / DIVISOR)
+    last = tl.minimum(TARGETS, row_tokens - row % row_tokens)  # a row's end cuts its targets off
+    weight_of_row = 0.0
     for ahead in tl.static_range(TARGETS):
-        inside = in_rows & (place + ahead < row_tokens)
-        target = tl.load(targets_ptr + rows + ahead, mask=inside, other=-1)
-        weight = tl.where(inside, tl.load(weights_ptr + ahead), 0.0)
-        weight_of_row += weight
-        hits += tl.where(columns[None, :] == target[:, None], weight[:, None], 0.0)
-    upstream = tl.load(grad_losses_ptr + wide_rows * grad_stride, mask=in_rows, other=0.0) / tl.load(unit_ptr)
-    slope = (SCALE / DIVISOR) * (share * (1.0 - share))
-    dense = weight_of_row[:, None] * exponential(SCALE * share - lse[:, None])
-    grad = (upstream[:, None] * slope * (dense - hits)).to(grad_ptr.dtype.element_ty)
-    tl.store(grad_ptr + wide_rows[:, None] * VOCAB + columns[None, :], grad, mask=mask)
-    if TURNED:
-        wide_columns = columns.to(tl.int64)
-        tl.store(turned_ptr + wide_columns[:, None] * num_rows + rows[None, :], tl.trans(grad), mask=tl.trans(mask))
+        weight_of_row += tl.load(weights_ptr + ahead, mask=ahead < last, other=0.0)
+    share = _share(logit, SHIFT, DIVISOR, FAST)
+    dense = (upstream * weight_of_row) * (share * (1.0 - share)) * exponential(SCALE * share - lse)
+    tl.store(grad_ptr + columns, dense.to(grad_ptr.dtype.element_ty), mask=in_vocab)
+    tl.debug_barrier()  # the columns of the targets come after the rest, whichever thread writes them
+    for ahead in tl.static_range(TARGETS):
+        target = tl.load(targets_ptr + row + ahead, mask=ahead < last, other=-1)
+        hits = 0.0
+        for other in tl.static_range(TARGETS):  # the same token may be several targets of a row
+            is_same = (other < last) & (tl.load(targets_ptr + row + other, mask=other < last, other=-1) == target)
+            hits += tl.where(is_same, tl.load(weights_ptr + other), 0.0)
+        is_here = (target >= start) & (target < start + BLOCK) & (target < VOCAB)
+        share = _share(tl.load(logits_ptr + target, mask=is_here, other=0.0).to(tl.float32), SHIFT, DIVISOR, FAST)
+        grad = upstream * (share * (1.0 - share)) * (weight_of_row * exponential(SCALE * share - lse) - hits)
+        tl.store(grad_ptr + target, grad.to(grad_ptr.dtype.element_ty), mask=is_here)
 
 
 def launch_forward(
@@ -128,7 +129,7 @@ def launch_forward(
     losses = torch.empty(num_rows, dtype=torch.float32, device=logits.device)
     lse = torch.empty_like(losses)
     if num_rows:
-        _forward_kernel[(num_rows,)](
+        _multi_target_ce_forward[(num_rows,)](
             logits,
             targets.contiguous(),
             weights.float().contiguous(),
@@ -141,6 +142,7 @@ def launch_forward(
             SHIFT=cap.shift,
             DIVISOR=cap.divisor,
             TARGETS=weights.shape[0],
+            FAST=logits.is_cuda,
             **(tile or FORWARD_TILE),
         )
     return losses, lse
@@ -156,22 +158,18 @@ def launch_backward(
     row_tokens: int,
     unit: Tensor,
     dtype: torch.dtype,
-    *,
-    turned: bool = False,
     tile: dict[str, int] | None = None,
-) -> tuple[Tensor, Tensor | None]:
+) -> Tensor:
     """Gradient of the logits divided by `unit`, a one-element fp32 tensor: (N, V) contiguous in `dtype`.
 
-    `grad_losses` (N,) may be an expanded scalar, as the gradient of a sum is. turned: write the transpose too, (V, N)
-    contiguous; it is the second result, otherwise None.
+    `grad_losses` (N,) may be an expanded scalar, as the gradient of a sum is.
     """
     logits = unit_columns(logits)
     num_rows, vocab_size = logits.shape
     grad = torch.empty(logits.shape, dtype=dtype, device=logits.device)
-    transpose = torch.empty((vocab_size, num_rows), dtype=dtype, device=logits.device) if turned else None
-    tile = tile or (TURNED_TILE if turned else BACKWARD_TILE)
+    tile = tile or BACKWARD_TILE
     if num_rows:
-        _backward_kernel[(triton.cdiv(num_rows, tile["ROWS"]), triton.cdiv(vocab_size, tile["BLOCK"]))](
+        _multi_target_ce_backward[(num_rows, triton.cdiv(vocab_size, tile["BLOCK"]))](
             grad_losses,
             logits,
             targets.contiguous(),
@@ -179,8 +177,6 @@ def launch_backward(
             lse,
             unit,
             grad,
-            grad if transpose is None else transpose,
-            num_rows,
             row_tokens,
             grad_losses.stride(0),
             logits.stride(0),
@@ -189,7 +185,7 @@ def launch_backward(
             SHIFT=cap.shift,
             DIVISOR=cap.divisor,
             TARGETS=weights.shape[0],
-            TURNED=turned,
+            FAST=logits.is_cuda,
             **tile,
         )
-    return grad, transpose
+    return grad

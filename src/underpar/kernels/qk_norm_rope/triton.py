@@ -104,7 +104,7 @@ def _copied(row, out_row, exists, DIM: tl.constexpr):
 
 
 @triton.jit
-def _forward_kernel(
+def _qk_norm_rope_forward(
     q_ptr, q_batch, q_time, q_head,
     k_ptr, k_batch, k_time, k_head,
     v_ptr, v_batch, v_time, v_head,
@@ -138,7 +138,7 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
+def _qk_norm_rope_backward(
     grad_q_ptr, grad_q_batch, grad_q_time, grad_q_head,
     grad_k_ptr, grad_k_batch, grad_k_time, grad_k_head,
     grad_v_ptr, grad_v_batch, grad_v_time, grad_v_head,
@@ -214,7 +214,7 @@ def launch_forward(
     sizes = _sizes(q, k, cos, len(inputs) == 3, tile)
     num_tokens = q.shape[0] * q.shape[1]
     if num_tokens:
-        _forward_kernel[(triton.cdiv(num_tokens, sizes["TOKENS"]),)](
+        _qk_norm_rope_forward[(triton.cdiv(num_tokens, sizes["TOKENS"]),)](
             *_strided(inputs),
             *(*outputs, outputs[1])[:3],
             gain.contiguous(),
@@ -244,7 +244,7 @@ def launch_backward(
     programs = triton.cdiv(num_tokens, sizes["TOKENS"])
     partial_gain = torch.empty((programs, q.shape[2]), dtype=torch.float32, device=q.device)
     if num_tokens:
-        _backward_kernel[(programs,)](
+        _qk_norm_rope_backward[(programs,)](
             *_strided(grads),
             *_strided((q, k))[:8],
             *(value for out in (*outputs, outputs[1])[:3] for value in (out, out.stride(1))),

@@ -41,7 +41,7 @@ def _stored(ptr, offset, x, mask):
 
 
 @triton.jit
-def _forward_kernel(
+def _residual_norm_forward(
     x_ptr, y_ptr, z_ptr, u_ptr, x_weight, y_weight, z_weight, u_weight, x0_ptr, mix_ptr,
     total_ptr, mixed_ptr, normed_ptr, num_rows, gain, eps,
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
@@ -77,7 +77,7 @@ def _store_partial(partial_ptr, index, acc, dims, in_row, DIM: tl.constexpr, PAR
 
 
 @triton.jit
-def _backward_kernel(
+def _residual_norm_backward(
     grad_total_ptr, grad_mixed_ptr, grad_normed_ptr,
     x_ptr, y_ptr, z_ptr, u_ptr, x_weight, y_weight, z_weight, u_weight, x0_ptr, mix_ptr,
     grad_x_ptr, grad_y_ptr, grad_z_ptr, grad_u_ptr, grad_x0_ptr, partial_ptr, num_rows, gain, eps,
@@ -197,7 +197,7 @@ def launch_forward(
     mixed, normed = (torch.empty((num_rows, dim), dtype=streams[0].dtype, device=streams[0].device) for _ in range(2))
     total = torch.empty_like(mixed) if keep_total else mixed.new_empty(0)
     if mixed.numel():
-        _forward_kernel[(_programs(mixed, num_rows, tile),)](
+        _residual_norm_forward[(_programs(mixed, num_rows, tile),)](
             *_padded(streams),
             *_padded(weights, len(streams) - len(weights)),
             x0 if x0 is None else x0.contiguous(),
@@ -235,7 +235,7 @@ def launch_backward(
     partial = torch.empty((programs, parameters, dim), dtype=torch.float32, device=streams[0].device)
     if num_rows * dim:
         unit = len(streams) - len(weights)
-        _backward_kernel[(programs,)](
+        _residual_norm_backward[(programs,)](
             *(g if g is None else g.contiguous() for g in grads),
             *_padded(streams),
             *_padded(weights, unit),

@@ -52,7 +52,7 @@ def shifted_cap(logit, SOFTCAP: tl.constexpr, FAST: tl.constexpr):
 
 
 @triton.jit
-def _forward_kernel(
+def _softcapped_ce_forward(
     logits_ptr,
     targets_ptr,
     losses_ptr,
@@ -92,7 +92,7 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
+def _softcapped_ce_backward(
     grad_losses_ptr,
     logits_ptr,
     targets_ptr,
@@ -148,7 +148,7 @@ def launch_forward(
     lse = torch.empty_like(losses)
     tile = tile or tile_for(vocab_size)
     if num_rows:
-        _forward_kernel[(triton.cdiv(num_rows, tile["ROWS"]),)](
+        _softcapped_ce_forward[(triton.cdiv(num_rows, tile["ROWS"]),)](
             logits,
             targets,
             losses,
@@ -182,7 +182,7 @@ def launch_backward(
     tile = tile or tile_for(vocab_size)
     if num_rows:
         grid = (triton.cdiv(num_rows, tile["ROWS"]), triton.cdiv(vocab_size, tile["BLOCK"]))
-        _backward_kernel[grid](
+        _softcapped_ce_backward[grid](
             grad_losses,
             logits,
             targets,
