@@ -139,12 +139,12 @@ def test_mlp(slope: float) -> None:
         assert "cp.async.bulk.tensor.2d.global" in ptx  # stores
 
 
-@pytest.mark.parametrize("rotated", [64, 16])
-def test_qk_norm_rope(rotated: int) -> None:
+@pytest.mark.parametrize(("rotated", "angles"), [(64, 1), (16, 1), (32, 2)])
+def test_qk_norm_rope(rotated: int, angles: int) -> None:
     from underpar.kernels.qk_norm_rope import triton as kernels
 
     constants = {"HEADS": 8, "PADDED_HEADS": 8, "KV_HEADS": 4, "PADDED_KV_HEADS": 4, "DIM": 64}
-    constants |= {"ROTATED": rotated, "PACKED": True}
+    constants |= {"ROTATED": rotated, "ANGLES": angles, "PACKED": True}
     for kernel in (kernels._qk_norm_rope_forward, kernels._qk_norm_rope_backward):
         types = {name: "*bf16" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
         types |= dict.fromkeys(("gain_ptr", "cos_ptr", "sin_ptr", "partial_gain_ptr"), "*fp32") | {"eps": "fp32"}

@@ -14,7 +14,7 @@ SLACK = {torch.float32: 6.0, torch.bfloat16: 1.1, torch.float16: 1.1}
 """By dtype of the output. Observed up to 4.1 in fp32 (gradient of the gain: a sum of both signs, in another order; all
 else up to 1.1) and 1.00 in 16 bits."""
 
-# (batch, time, heads, kv heads, head_dim, rotated dims), each with its reason.
+# (batch, time, heads, kv heads, head_dim, rotated dims[, angles a token]), each with its reason.
 SHAPES = [
     pytest.param((2, 8, 8, 4, 64, 64), id="baseline-heads"),
     pytest.param((1, 5, 8, 4, 64, 16), id="partial-rotation-and-a-tile-cut-short"),
@@ -22,6 +22,8 @@ SHAPES = [
     pytest.param((1, 3, 2, 2, 128, 126), id="rotation-leaves-two-dims"),
     pytest.param((2, 4, 1, 1, 32, 0), id="no-rotation"),
     pytest.param((0, 4, 8, 4, 64, 64), id="no-rows"),
+    pytest.param((2, 5, 6, 6, 32, 16, 2), id="paired-heads"),
+    pytest.param((1, 5, 12, 4, 16, 16, 4), id="four-angles"),
 ]
 
 
@@ -32,15 +34,18 @@ def angles(time: int, rotated: int, device: torch.device) -> tuple[Tensor, Tenso
 
 
 def make(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    batch, time, heads, kv_heads, dim, rotated = shape
+    batch, time, heads, kv_heads, dim, rotated, *several = shape
     generator = torch.Generator().manual_seed(sum(shape))
     qkv = torch.randn(batch, time, (heads + 2 * kv_heads) * dim, generator=generator).to(dtype).to(device)
     gain = (1 + torch.rand(heads, generator=generator)).to(device)
+    if several:  # an angle for every slot of the stream in which heads take turns
+        tables = (table.view(time, several[0], rotated // 2) for table in angles(time * several[0], rotated, device))
+        return qkv, gain, *tables
     return qkv, gain, *angles(time, rotated, device)
 
 
 def output_gradients(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    batch, time, heads, kv_heads, dim, _ = shape
+    batch, time, heads, kv_heads, dim = shape[:5]
     generator = torch.Generator().manual_seed(1 + sum(shape))
     # (B, H, T, D) in memory, as attention returns them.
     return [
@@ -86,6 +91,17 @@ def test_reference_is_the_written_formula() -> None:
     assert torch.equal(out_v, v)
 
 
+def test_heads_take_the_angles_of_a_token_in_turn() -> None:
+    qkv, gain, cos, sin = make((2, 5, 6, 4, 8, 8, 2), torch.float64, torch.device("cpu"))
+    q, k, _ = ref.split_heads(qkv, 6, 4)
+    together = qk_norm_rope(q, k, gain.double(), cos, sin, eps=EPS)
+    for turn in (0, 1):
+        own = slice(turn, None, 2)
+        apart = qk_norm_rope(q[:, :, own], k[:, :, own], gain.double()[own], cos[:, turn], sin[:, turn], eps=EPS)
+        for some, alone in zip(together, apart, strict=True):
+            assert torch.equal(some[:, :, own], alone)
+
+
 def test_scores_depend_on_distance_alone() -> None:
     cos, sin = angles(40, 32, torch.device("cpu"))
     q, k = torch.randn(2, 32, dtype=torch.float64)
@@ -114,6 +130,7 @@ def test_misfits_are_one_line_errors() -> None:
         (lambda: qk_norm_rope(q, k.double(), gain, cos, sin, eps=EPS), "k is torch.float64"),
         (lambda: qk_norm_rope(q, k, gain[:1], cos, sin, eps=EPS), r"gain \(1,\)"),
         (lambda: qk_norm_rope(q, k, gain, cos[:3], sin[:3], eps=EPS), r"cos \(3, 4\)"),
+        (lambda: qk_norm_rope(q, k, gain, *(t.view(4, 2, 2) for t in (cos, sin)), eps=EPS), "A a divisor of both"),
         (lambda: qk_norm_rope(q, k, gain, cos, sin, eps=0.0), "eps is 0.0"),
     ]:
         with pytest.raises(ConfigError, match=message) as failure:

@@ -20,7 +20,7 @@ from underpar.nn.layers import TheseLayers
 from underpar.nn.lookback import BigramTable, CrossingSmearGate, SmearGate
 from underpar.nn.loss import multi_target_losses
 from underpar.nn.norm import EPS
-from underpar.nn.pairs import AdjacentPairs, HeadPairs, RecordedPairs, interleaved
+from underpar.nn.pairs import AdjacentPairs, HeadPairs, RecordedPairs
 from underpar.nn.residual import InputGatedSkips
 from underpar.nn.rope import EndpointRope, WindowRope
 from underpar.nn.stream import Stream
@@ -163,7 +163,6 @@ def test_adjacent_pairs_are_neighbours() -> None:
 def test_merging_undoes_spreading(pairs: HeadPairs) -> None:
     x = normal(1, 5, 6, 4)
     assert torch.equal(pairs.merge(pairs.spread(x)), x)
-    assert torch.equal(interleaved(x[:, :, 0::2], x[:, :, 1::2]), x)
 
 
 def test_pairs_need_an_even_number_of_heads_with_keys_of_their_own() -> None:
@@ -304,10 +303,7 @@ def test_paired_heads_are_the_published_stream() -> None:
     f = rope.frequencies(128, 2048, None, torch.device("cpu"))
     slots = 2 * torch.arange(length)[:, None] + torch.tensor([0, 1, 0, 1, 0, 1])
     wanted = turned(normed(q[0]), slots[..., None] * f).reshape(2 * length, 3, 128)
-    ours = []
-    for odd in (0, 1):
-        cos, sin = rope.tables(2 * torch.arange(length) + odd, 128, 2048)
-        part = slice(odd, None, 2)
-        ours.append(qk_norm_rope(q[:, :, part, ORDER], k[:, :, part, ORDER], torch.ones(3), cos, sin, eps=EPS)[0])
-    found = RecordedPairs().spread(interleaved(*ours))[0]
+    tables = (t.view(length, 2, -1) for t in rope.tables(torch.arange(2 * length), 128, 2048))
+    ours, _ = qk_norm_rope(q[..., ORDER], k[..., ORDER], torch.ones(6), *tables, eps=EPS)
+    found = RecordedPairs().spread(ours)[0]
     torch.testing.assert_close(found, wanted[..., ORDER], rtol=1e-4, atol=1e-5)

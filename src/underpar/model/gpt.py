@@ -262,8 +262,9 @@ class GPT(Module):
     def _paired(self, ctx: Context, windows: WindowSizes | None) -> PairedStream | None:
         if self.config.attention.pairs is None:
             return None
-        even, odd = (self._rotation(2 * ctx.positions + odd, ctx, windows) for odd in (0, 1))
-        return PairedStream(even, odd, None if ctx.cu_seqlens is None else 2 * ctx.cu_seqlens)
+        slots = torch.stack((2 * ctx.positions, 2 * ctx.positions + 1), dim=1)
+        tables = (table.unflatten(0, (-1, 2)) for table in self._rotation(slots.flatten(), ctx, windows))
+        return PairedStream(Rotation(*tables), None if ctx.cu_seqlens is None else 2 * ctx.cu_seqlens)
 
     def _walk(self, plan: LayerPlan, frame: Frame, visitor: Visitor | None) -> Stream:
         walk = _Walk(Stream.of(frame.x0))

@@ -17,7 +17,7 @@ from underpar.nn.layers import AllLayers, LayerSet, NoLayers
 from underpar.nn.linear import Linear, project_together
 from underpar.nn.module import Module
 from underpar.nn.norm import EPS
-from underpar.nn.pairs import HeadPairs, interleaved
+from underpar.nn.pairs import HeadPairs
 from underpar.nn.rope import Rope
 from underpar.nn.weight_gains import NoWeightGains, WeightGains
 from underpar.nn.windows import Windows
@@ -133,13 +133,17 @@ class SelfAttention(Module):
 
     def _paired(self, q: Tensor, k: Tensor, v: Tensor, frame: Frame, pairs: HeadPairs) -> Tensor:
         assert frame.paired is not None
-        gain = self._gain(frame.windows, q)
-        even = qk_norm_rope(q[:, :, 0::2], k[:, :, 0::2], gain[0::2].contiguous(), *frame.paired.even, eps=EPS)
-        odd = qk_norm_rope(q[:, :, 1::2], k[:, :, 1::2], gain[1::2].contiguous(), *frame.paired.odd, eps=EPS)
-        q, k = (pairs.spread(interleaved(*both)) for both in zip(even, odd, strict=True))
+        q, k = qk_norm_rope(q, k, self._gain(frame.windows, q), *frame.paired.rotation, eps=EPS)
         longest = 2 * frame.ctx.max_seqlen
         return pairs.merge(
-            attention(q, k, pairs.spread(v), frame.paired.cu_seqlens, longest, self.window(frame.windows))
+            attention(
+                pairs.spread(q),
+                pairs.spread(k),
+                pairs.spread(v),
+                frame.paired.cu_seqlens,
+                longest,
+                self.window(frame.windows),
+            )
         )
 
     def _gain(self, windows: WindowSizes | None, q: Tensor) -> Tensor:

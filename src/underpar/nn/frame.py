@@ -43,17 +43,16 @@ Operand = Callable[[Tensor, "Tensor"], Tensor]
 
 
 class Rotation(NamedTuple):
-    """cos and sin of every position, (T, rotated / 2) float32."""
+    """cos and sin of every position, (T, rotated / 2) float32; of paired heads (T, 2, rotated / 2), for even and odd ones."""
 
     cos: Tensor
     sin: Tensor
 
 
 class PairedStream(NamedTuple):
-    """Facts of the doubled stream of paired heads (`underpar.nn.pairs`): angles of its even and its odd slots, its segments."""
+    """Facts of the doubled stream of paired heads (`underpar.nn.pairs`): angles of its slots, and its segments."""
 
-    even: Rotation
-    odd: Rotation
+    rotation: Rotation
     cu_seqlens: Tensor | None
 
 

@@ -5,7 +5,6 @@ Position t of the text has the slots 2t and 2t + 1 of the stream. Queries and ke
 tokens back. Source: modded-nanogpt, record 58.
 """
 
-import torch
 from torch import Tensor
 
 from underpar.core.config import Config, config, field
@@ -56,8 +55,3 @@ class AdjacentPairs(HeadPairs):
 
     def merge(self, x: Tensor) -> Tensor:
         return x.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2, 3)
-
-
-def interleaved(even: Tensor, odd: Tensor) -> Tensor:
-    """(B, T, H / 2, D) of the even and of the odd heads -> (B, T, H, D) in their order."""
-    return torch.stack((even, odd), dim=3).flatten(2, 3)

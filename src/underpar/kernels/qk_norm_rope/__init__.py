@@ -24,7 +24,8 @@ def qk_norm_rope(q: Tensor, k: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, *
     Args:
         q: (B, T, H, D). k: (B, T, Hkv, D), same dtype. Both may be views of one projection's output: no copies are made
             as long as the elements of a head are adjacent. bf16, fp16 or fp32; arithmetic in fp32.
-        gain: (H,), fp32 as a rule. cos, sin: (T, R / 2), R <= D even; constants, no gradient.
+        gain: (H,), fp32 as a rule. cos, sin: (T, R / 2), R <= D even, or (T, A, R / 2): head h then takes row h % A, and A
+            divides H and Hkv. Constants, no gradient.
         eps: > 0; 1.19e-7 is fp32's machine epsilon, the default of torch's rms_norm for fp32.
     Returns:
         q', k', contiguous, dtypes kept.
@@ -87,10 +88,13 @@ def _check(q: Tensor, k: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, eps: fl
         raise ConfigError(f"q is {q.dtype}, k is {k.dtype}; cast one of them")
     if gain.shape != q.shape[2:3]:
         raise ConfigError(f"gain {tuple(gain.shape)} does not fit q {tuple(q.shape)}; need one number for each head")
-    if cos.shape != sin.shape or cos.ndim != 2 or cos.shape[0] != q.shape[1] or 2 * cos.shape[1] > q.shape[3]:
+    fits = (
+        cos.shape == sin.shape and cos.ndim in (2, 3) and cos.shape[0] == q.shape[1] and 2 * cos.shape[-1] <= q.shape[3]
+    )
+    if not fits or (cos.ndim == 3 and (q.shape[2] % cos.shape[1] or k.shape[2] % cos.shape[1])):
         raise ConfigError(
-            f"cos {tuple(cos.shape)} and sin {tuple(sin.shape)} do not fit q {tuple(q.shape)}; "
-            "need (T, R / 2) with R <= D"
+            f"cos {tuple(cos.shape)} and sin {tuple(sin.shape)} do not fit q {tuple(q.shape)} and k {tuple(k.shape)}; "
+            "need (T, R / 2) or (T, A, R / 2) with R <= D, and A a divisor of both numbers of heads"
         )
     if not eps > 0:
         raise ConfigError(f"eps is {eps}; it must be > 0, or a head of zeros gives NaN")

@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 def qk_norm_rope(q: Tensor, k: Tensor, gain: Tensor, cos: Tensor, sin: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
-    """q (B, T, H, D), k (B, T, Hkv, D), gain (H,), cos and sin (T, R/2), R <= D -> q', k' contiguous in their dtypes.
+    """q (B, T, H, D), k (B, T, Hkv, D), gain (H,), cos and sin (T, R/2) or (T, A, R/2), R <= D -> q', k' contiguous in their
+    dtypes.
 
     Computes in fp32 (fp64 for fp64 inputs) and rounds once.
     """
@@ -36,9 +37,14 @@ def _normed(x: Tensor, eps: float) -> Tensor:
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = cos.shape[-1]
+    cos, sin = (_of_heads(angles.to(x.dtype), x.shape[2]) for angles in (cos, sin))
     first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
-    cos, sin = cos.to(x.dtype)[:, None], sin.to(x.dtype)[:, None]  # (T, 1, R/2): one angle for all heads
     return torch.cat((first * cos + second * sin, second * cos - first * sin, rest), dim=-1)
+
+
+def _of_heads(angles: Tensor, heads: int) -> Tensor:
+    """(T, R/2), one angle for all heads, or (T, A, R/2), one for every A-th head -> (T, 1 or heads, R/2)."""
+    return angles[:, None] if angles.ndim == 2 else angles.repeat(1, heads // angles.shape[1], 1)
 
 
 def _widened(x: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ def _partner(DIM: tl.constexpr, ROTATED: tl.constexpr):
 
 
 @triton.jit
-def _angles(cos_ptr, sin_ptr, position, exists, PADDED: tl.constexpr, DIM: tl.constexpr, ROTATED: tl.constexpr):
+def _angles(
+    cos_ptr, sin_ptr, position, exists,
+    PADDED: tl.constexpr, DIM: tl.constexpr, ROTATED: tl.constexpr, ANGLES: tl.constexpr,
+):  # fmt: skip
     """cos and signed sin, (TOKENS, PADDED, DIM) fp32, such that x * cos + partner * sin is the rotation of x.
 
     Every head reads the angles of its token itself, from the L1 cache: to share one reading, they would have to pass
@@ -56,8 +59,9 @@ def _angles(cos_ptr, sin_ptr, position, exists, PADDED: tl.constexpr, DIM: tl.co
     """
     dims = tl.arange(0, DIM)
     half: tl.constexpr = ROTATED // 2
-    heads = tl.zeros((PADDED,), tl.int32)[None, :, None]
-    offset = (position * half)[:, None, None] + heads + tl.where(dims < half, dims, dims - half)[None, None, :]
+    heads = ((tl.arange(0, PADDED) % ANGLES) * half)[None, :, None]
+    own = tl.where(dims < half, dims, dims - half)[None, None, :]
+    offset = (position * (ANGLES * half))[:, None, None] + heads + own
     mask = exists & (dims < ROTATED)[None, None, :]
     cos = tl.load(cos_ptr + offset, mask=mask, other=1.0).to(tl.float32)
     sin = tl.load(sin_ptr + offset, mask=mask, other=0.0).to(tl.float32)
@@ -113,13 +117,13 @@ def _qk_norm_rope_forward(
     num_tokens, num_times, eps,
     HEADS: tl.constexpr, PADDED_HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr, PADDED_KV_HEADS: tl.constexpr,
-    DIM: tl.constexpr, ROTATED: tl.constexpr, TOKENS: tl.constexpr, PACKED: tl.constexpr,
+    DIM: tl.constexpr, ROTATED: tl.constexpr, ANGLES: tl.constexpr, TOKENS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     token, batch, time = _tokens(num_times, TOKENS)
     token_exists = token < num_tokens
 
     exists = _exists(token_exists, HEADS, PADDED_HEADS)
-    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_HEADS, DIM, ROTATED)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_HEADS, DIM, ROTATED, ANGLES)
     heads = tl.arange(0, PADDED_HEADS)
     gain = tl.load(gain_ptr + heads, mask=heads < HEADS, other=0.0).to(tl.float32)[None, :]
     row = _rows(q_ptr, batch * q_batch + time * q_time, q_head, PADDED_HEADS)
@@ -127,7 +131,7 @@ def _qk_norm_rope_forward(
     _normed_and_rotated(row, out_row, exists, gain, cos, sin, eps, DIM, ROTATED)
 
     exists = _exists(token_exists, KV_HEADS, PADDED_KV_HEADS)
-    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_KV_HEADS, DIM, ROTATED)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_KV_HEADS, DIM, ROTATED, ANGLES)
     row = _rows(k_ptr, batch * k_batch + time * k_time, k_head, PADDED_KV_HEADS)
     out_row = _rows(out_k_ptr, token * (KV_HEADS * DIM), DIM, PADDED_KV_HEADS)
     _normed_and_rotated(row, out_row, exists, 1.0, cos, sin, eps, DIM, ROTATED)
@@ -149,13 +153,13 @@ def _qk_norm_rope_backward(
     num_tokens, num_times, eps,
     HEADS: tl.constexpr, PADDED_HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr, PADDED_KV_HEADS: tl.constexpr,
-    DIM: tl.constexpr, ROTATED: tl.constexpr, TOKENS: tl.constexpr, PACKED: tl.constexpr,
+    DIM: tl.constexpr, ROTATED: tl.constexpr, ANGLES: tl.constexpr, TOKENS: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     token, batch, time = _tokens(num_times, TOKENS)
     token_exists = token < num_tokens
 
     exists = _exists(token_exists, HEADS, PADDED_HEADS)
-    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_HEADS, DIM, ROTATED)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_HEADS, DIM, ROTATED, ANGLES)
     heads = tl.arange(0, PADDED_HEADS)
     gain = tl.load(gain_ptr + heads, mask=heads < HEADS, other=0.0).to(tl.float32)[None, :]
     grad_row = _rows(grad_q_ptr, batch * grad_q_batch + time * grad_q_time, grad_q_head, PADDED_HEADS)
@@ -165,7 +169,7 @@ def _qk_norm_rope_backward(
     tl.store(partial_gain_ptr + tl.program_id(0) * HEADS + heads, tl.sum(inner, 0), mask=heads < HEADS)
 
     exists = _exists(token_exists, KV_HEADS, PADDED_KV_HEADS)
-    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_KV_HEADS, DIM, ROTATED)
+    cos, sin = _angles(cos_ptr, sin_ptr, time, exists, PADDED_KV_HEADS, DIM, ROTATED, ANGLES)
     grad_row = _rows(grad_k_ptr, batch * grad_k_batch + time * grad_k_time, grad_k_head, PADDED_KV_HEADS)
     row = _rows(k_ptr, batch * k_batch + time * k_time, k_head, PADDED_KV_HEADS)
     out_row = _rows(out_k_ptr, token * out_k_token, DIM, PADDED_KV_HEADS)
@@ -188,7 +192,8 @@ def _sizes(q: Tensor, k: Tensor, cos: Tensor, packed: bool, tile: dict[str, int]
         "KV_HEADS": kv_heads,
         "PADDED_KV_HEADS": triton.next_power_of_2(kv_heads),
         "DIM": dim,
-        "ROTATED": 2 * cos.shape[1],
+        "ROTATED": 2 * cos.shape[-1],
+        "ANGLES": 1 if cos.ndim == 2 else cos.shape[1],
         "PACKED": packed,
         **(tile or default_tile(heads, dim)),
     }
