@@ -19,7 +19,7 @@ KERNELS = {
     "ncclDevKernel_ReduceScatter_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)": "communication",
     "triton_red_fused__to_copy_add_mul_rsqrt_3": "elementwise",
     "void at::native::multi_tensor_apply_kernel": "elementwise",
-    "_forward_kernel": "elementwise",
+    "_residual_norm_forward": "elementwise",
     "Memcpy DtoD (Device -> Device)": "elementwise",
 }
 
@@ -69,6 +69,7 @@ def test_the_summary_is_of_one_step() -> None:
         [Work(0, 1000, "a", "matmul"), Work(1000, 1500, "n", "communication"), Work(2000, 3000, "a", "matmul")], 2
     )
     assert found["step_ms"] == 1.5
+    assert found["busy_ms"] == pytest.approx(1.25)
     assert found["hidden_communication_ms"] == pytest.approx(0.0)
     assert found["largest"][0] == {"kernel": "a", "class": "matmul", "ms": 1.0, "calls": 1.0}
     assert shares([]) == {}

@@ -85,25 +85,34 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"compilation {cold['compile']:.1f} s, {warm['compile']:.1f} s with filled caches; "
             f"rest of the warm-up {cold['warm-up']:.1f} s"
         )
-    if "profile" in found:
-        shares = sorted(found["profile"]["shares"].items(), key=lambda item: -item[1])
-        lines.append("device time " + ", ".join(f"{kind} {share:.1%}" for kind, share in shares))
-        lines += [
-            f"  {kernel['ms']:8.3f} ms  {kernel['calls']:6.1f} calls  {kernel['class']:<13} {kernel['kernel']}"
-            for kernel in found["profile"]["largest"]
-        ]
+    for phase, profile in zip(found["phases"], found.get("profiles", []), strict=False):
+        lines += _profile_lines(phase, profile)
     return lines
+
+
+def _profile_lines(step: dict[str, Any], profile: dict[str, Any]) -> list[str]:
+    shares = sorted(profile["shares"].items(), key=lambda item: -item[1])
+    return [
+        f"device busy {profile['busy_ms']:.1f} ms of a step{_phase(step)}: "
+        + ", ".join(f"{kind} {share:.1%}" for kind, share in shares)
+    ] + [
+        f"  {kernel['ms']:8.3f} ms  {kernel['calls']:6.1f} calls  {kernel['class']:<13} {kernel['kernel']}"
+        for kernel in profile["largest"]
+    ]
+
+
+def _phase(step: dict[str, Any]) -> str:
+    named = "".join(f", {key} {_shown(value)}" for key, value in step["phase"].items())
+    return f"{named}, {step['batch_tokens']:,} tokens"
 
 
 def _step_line(name: str, step: dict[str, Any]) -> str:
     from underpar.core.units import format_bytes, format_count
 
-    phase = "".join(f", {key} {_shown(value)}" for key, value in step["phase"].items())
-    phase += f", {step['batch_tokens']:,} tokens"
     memory = "" if step["peak_memory_bytes"] is None else f", peak {format_bytes(step['peak_memory_bytes'])}"
     again = f", {step['recompilations']} recompilation(s)" if step["recompilations"] else ""
     return (
-        f"{name}{phase}: {step['step_ms']:.1f} ms/step ({step['step_ms_p10']:.1f}-{step['step_ms_p90']:.1f}), "
+        f"{name}{_phase(step)}: {step['step_ms']:.1f} ms/step ({step['step_ms_p10']:.1f}-{step['step_ms_p90']:.1f}), "
         f"{format_count(step['tokens_per_second'])} tok/s, "
         f"{step['model_flops_per_second'] / 1e12:.3g} TFLOP/s = {step['matmul_share']:.1%} of the matmul ceiling"
         f"{memory}{again}"

@@ -84,8 +84,11 @@ def bench_recipe(
         trainer = _trainer(resolved, world, Path(folder))
         _say(world, "compiling and warming up")
         warm_up(trainer)
-        phases = [_phase(trainer, config, kind, steps, matmul) for kind in trainer.kinds]
-        profile = {"profile": _profile(trainer, _text(trainer, trainer.kinds[-1]))} if profiled else {}
+        phases, profiles = [], []
+        for kind in trainer.kinds:
+            phases.append(_phase(trainer, config, kind, steps, matmul))
+            if profiled:
+                profiles.append(_profile(trainer, kind))
         loader = _loader_speed(trainer)
         del trainer
         window = _scoring(config, World(device=world.device) if isinstance(world, Share) else world)
@@ -104,7 +107,7 @@ def bench_recipe(
         "ceilings": {"matmul_flops_per_second": matmul, "copy_bytes_per_second": copy},
         "step": asdict(step),
         "phases": [asdict(phase) for phase in phases],
-        **profile,
+        **({"profiles": profiles} if profiled else {}),
         "loader": {"tokens_per_second": loader, "times_training": loader / step.tokens_per_second},
         "scoring": {"window": str(config.evaluate.window), **window},
         "environment": describe_environment(backend),
@@ -239,10 +242,12 @@ def _optimiser_ms(trainer: Trainer, settings: Any) -> float:
     return seconds * 1e3
 
 
-def _profile(trainer: Trainer, text: list[list[Batch]]) -> dict[str, Any]:
-    """Shares of the device time of the last phase."""
-    settings = replace(trainer.kinds[-1], step=trainer.optimisers.period - 1)
-    turns, step = cycle(text), trainer.optimisers.step
+def _profile(trainer: Trainer, kind: Settings) -> dict[str, Any]:
+    """Where the device time of a step of that kind goes, everything updated. The profiler slows the host: gaps are at most
+    what it says, and what the device is busy for is not touched by that.
+    """
+    settings = replace(kind, step=trainer.optimisers.period - 1)
+    turns, step = cycle(_text(trainer, kind)), trainer.optimisers.step
 
     def marked(*args: Any) -> dict[str, float]:
         with torch.profiler.record_function(OPTIMISER_REGION):

@@ -85,6 +85,7 @@ def summary(found: list[Work], steps: int) -> dict[str, Any]:
     return {
         "steps": steps,
         "step_ms": wall / 1e3 / steps,
+        "busy_ms": (1 - divided.get(GAPS, 0.0)) * wall / 1e3 / steps,
         "shares": divided,
         "hidden_communication_ms": max(0.0, in_all - divided.get(COMMUNICATION, 0.0) * wall / 1e3 / steps),
         "largest": [
