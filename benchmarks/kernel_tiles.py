@@ -159,14 +159,6 @@ def fp8_head_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterato
         _, lse = kernels.launch_forward(*shared, cap, rows)
         grad = torch.full((rows,), 1 / rows, device=device)
         label, size = f"{rows} x {vocab_size}", num_bytes(logits)
-        for block, warps in product((512, 1024, 2048, 4096), (2, 4, 8)):
-            tile = {"BLOCK": block, "num_warps": warps}
-            call: Callable[[], object] = partial(kernels.launch_forward, *shared, cap, rows, tile)
-            yield Launch("multi_target_ce", label, "forward", named(tile), call, size)
-            for dtype, written in ((torch.bfloat16, size), (ref.E5M2, size // 2)):
-                call = partial(kernels.launch_backward, grad, *shared, lse, cap, rows, unit, dtype, tile)
-                name = f"backward, {str(dtype).removeprefix('torch.')}"
-                yield Launch("multi_target_ce", label, name, named(tile), call, size + written)
         grad8 = kernels.launch_backward(grad, *shared, lse, cap, rows, unit, ref.E5M2)
         for high, wide, warps in (
             (32, 32, 4),
@@ -178,7 +170,14 @@ def fp8_head_tiles(tokens: int, shapes: Shapes, device: torch.device) -> Iterato
             (16, 64, 4),
         ):
             tile = {"ROWS": high, "COLUMNS": wide, "num_warps": warps}
-            yield Launch("fp8_head", label, "turn", named(tile), partial(heads.launch_turn, grad8, tile), size)
+            call: Callable[[], object] = partial(heads.launch_turn, grad8, tile)
+            yield Launch("fp8_head", label, "turn", named(tile), call, size)
+        for block, warps in ((1024, 2), (1024, 4), (2048, 4), (2048, 8), (4096, 8)):
+            tile = {"BLOCK": block, "num_warps": warps}
+            call = partial(kernels.launch_forward, *shared, cap, rows, tile)
+            yield Launch("multi_target_ce", label, "forward", named(tile), call, size)
+            call = partial(kernels.launch_backward, grad, *shared, lse, cap, rows, unit, ref.E5M2, tile)
+            yield Launch("multi_target_ce", label, "backward in fp8", named(tile), call, size + size // 2)
 
 
 TILES: dict[str, Callable[[int, Shapes, torch.device], Iterator[Launch]]] = {
