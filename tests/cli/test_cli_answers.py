@@ -1,14 +1,17 @@
 """The command line answers at once, in JSON where asked, and a mistake costs one line."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 
-from underpar.cli import VERBS, main
+from underpar.cli import VERBS, main, options, score
+from underpar.lab.adaptive import MODES, PLAIN
 from underpar.recipes import registry
+from underpar.referee.audit import track
 
 Outcome = tuple[int, str, str]
 
@@ -49,6 +52,12 @@ SHOW = ("show", "golf/baseline")
         ((*SHOW, "--set", "model.model_dim=100"), "must be a multiple of num_heads = 8"),
         ((*SHOW, "--set", "model.vocab_size=512"), "model.vocab_size = 512, but data.tokenizer has 1024"),
         ((*SHOW, "--set", "seed"), "'seed' is not an override; write path.to.field=value"),
+        (("show", "zzz"), "no recipe 'zzz'; valid: golf/attention_out_gate, "),
+        (
+            ("show", "golf/underpar", "--track", "speedrun-toy"),
+            "golf/underpar on track speedrun-toy: model: rope.dims = 16",
+        ),
+        ((*SHOW, "--track", "speedrun-toy", "--set", "budget.train_steps=0"), "must be >= 1"),
         (("train", "golf/baseline", "--device", "cpu"), "needs prepared tokens: --data DIR"),
         (("pack", "/nowhere/at/all"), "is missing; 'underpar train' makes it"),
         (("score", "/nowhere/model.upar", "--device", "cpu"), "name the held-out tokens with --data DIR"),
@@ -76,7 +85,7 @@ def test_list_in_json_has_every_recipe_and_track(underpar: Callable[..., Outcome
     assert (code, err) == (0, "")
     assert [r["name"] for r in found["recipes"]] == list(registry.recipes)
     assert {t["name"] for t in found["tracks"]} >= {"golf-record", "golf-mini", "golf-cpu"}
-    assert all(r["summary"] for r in found["recipes"] + found["tracks"])
+    assert all(r["summary"].endswith(".") for r in found["recipes"] + found["tracks"])
 
 
 def test_list_for_people_has_one_line_each(underpar: Callable[..., Outcome]) -> None:
@@ -132,6 +141,30 @@ def test_help_needs_no_torch(words: list[str]) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == (2 if words == ["nonsense"] else 0), found.stderr
     assert "AssertionError" not in found.stderr
+
+
+@pytest.mark.parametrize("verb", ["show", "plan", "run", "train", "flatten", "bench"])
+def test_help_names_every_track(underpar: Callable[..., Outcome], verb: str) -> None:
+    assert tuple(registry.tracks) == options.TRACKS
+    _, out, _ = underpar(verb, "--help")
+    assert ", ".join(registry.tracks) in unwrapped(out)
+
+
+def test_help_of_audit_names_every_track_that_it_knows(underpar: Callable[..., Outcome]) -> None:
+    _, out, _ = underpar("audit", "--help")
+    *most, last = track.TRACKS
+    assert f"{', '.join(most)} or {last}" in unwrapped(out)
+
+
+def test_score_takes_every_mode_that_scoring_knows(underpar: Callable[..., Outcome]) -> None:
+    assert (PLAIN, *MODES) == score.MODES
+    _, out, _ = underpar("score", "--help")
+    assert f"--mode {{{','.join(score.MODES)}}}" in unwrapped(out)
+
+
+def unwrapped(page: str) -> str:
+    """The words of a help page in one line; argparse breaks behind hyphens too."""
+    return " ".join(re.sub(r"(?<=\w)-\n\s*", "-", page).split())
 
 
 def test_help_names_every_verb(underpar: Callable[..., Outcome]) -> None:

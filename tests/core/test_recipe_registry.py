@@ -3,7 +3,7 @@
 import pytest
 
 from underpar.core.config import Config, PositiveInt, config
-from underpar.core.errors import ConfigError
+from underpar.core.errors import ConfigError, suggest
 from underpar.core.recipe import Registry
 
 
@@ -54,6 +54,23 @@ def test_track_comes_after_the_recipe_and_overrides_last() -> None:
     assert resolved.config == Soup(water_litres=11, carrots=1, salt_grams=5)
     assert (resolved.track, resolved.overrides) == ("large", ("water_litres=11", "carrots=1"))
     assert make().resolve("thick", track="large").config.water_litres == 10
+
+
+def test_a_track_that_does_not_fit_is_named() -> None:
+    registry = make()
+
+    @registry.track("dry")
+    def dry(r: Soup) -> None:
+        """Without water."""
+        r.water_litres = 0
+
+    with pytest.raises(ConfigError, match=r"^thick on track dry: water_litres = 0 is out of range"):
+        registry.resolve("thick", track="dry")
+
+
+def test_an_unknown_name_lists_a_dozen_at_most() -> None:
+    assert suggest("zzz", ["a", "b"]) == "valid: a, b"
+    assert suggest("zzz", map(str, range(100, 115))).endswith("110, 111 and 3 more")
 
 
 def test_resolving_twice_starts_afresh() -> None:

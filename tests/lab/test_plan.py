@@ -36,6 +36,17 @@ def test_what_is_exceeded_is_said() -> None:
     assert any(text.startswith("artifact_bytes") and "over" in text for text in found.exceeded)
 
 
+def test_a_machine_on_which_not_one_step_fits_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "matmul_flops_per_second", lambda device, dtype: 1e9)
+    config = registry.resolve("quickstart", overrides=["budget.train_seconds=1"]).config
+    slow = make_plan(config, World())
+    assert slow.train_steps == 1
+    assert any("about 1 step," in line for line in slow.lines())
+    assert any(text.startswith("train_seconds: one step alone takes") for text in slow.exceeded)
+    monkeypatch.setattr(plan, "matmul_flops_per_second", lambda device, dtype: 1e12)
+    assert make_plan(config, World()).exceeded == ()
+
+
 def test_the_first_limit_decides_the_duration() -> None:
     config = registry.resolve("golf/baseline", overrides=["budget.train_steps=7", "budget.train_seconds=None"]).config
     found = make_plan(config, World())

@@ -10,10 +10,14 @@ if TYPE_CHECKING:
     from underpar.recipes import Recipe
 
 
+TRACKS = ("golf-record", "golf-mini", "golf-cpu", "speedrun-small", "speedrun-mini", "speedrun-toy")
+"""Those of recipes/tracks.py, which imports torch; a test keeps them equal."""
+
+
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """RECIPE, --track and --set."""
     parser.add_argument("recipe", help="name of a recipe; 'underpar list' shows them")
-    parser.add_argument("--track", help="run at the budget of this track: golf-record, golf-mini, golf-cpu")
+    parser.add_argument("--track", help=f"run at the budget of this track: {', '.join(TRACKS)}")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides",
         help="change one setting, typed, as in --set model.mlp.ratio=3; becomes part of the fingerprint; repeatable",

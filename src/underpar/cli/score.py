@@ -7,7 +7,8 @@ from typing import Any
 from underpar.cli.options import add_device, add_json, print_json
 
 HELP = "score a packed artifact on held-out text, every token once"
-MODES = ("plain", "ttt", "phased", "sequential")
+MODES = ("plain", "ttt", "phased", "sequential", "cached")
+"""Those of lab/adaptive.py, which imports torch; a test keeps them equal."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +16,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder of prepared tokens; a run folder knows its own")
     parser.add_argument(
         "--mode", choices=MODES,
-        help="without test-time training, or with this kind; default: as the artifact records. Another mode than a run's own "
-        "is printed, and not written into its folder",
+        help="without adaptation, with this kind of test-time training, or with a cache of n-grams alone; default: as the "
+        "artifact records. Another mode than a run's own is printed, and not written into its folder",
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", dest="overrides",
-        help="change one setting of the test-time training, as in --set lora.rank=32; printed only, repeatable",
+        help="change one setting of the adaptation, as in --set lora.rank=32; printed only, repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--budget", type=float, metavar="SECONDS",

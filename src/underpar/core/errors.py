@@ -39,10 +39,17 @@ class RecordError(UnderparError):
     """A record folder cannot be written or read."""
 
 
+LISTED = 12
+"""Names that a message lists before it only counts."""
+
+
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """The tail of an unknown-name message: the nearest valid name, or the list when none is near."""
+    """The tail of an unknown-name message: the nearest valid name, or when none is near the first dozen."""
     options = sorted(valid)
     near = get_close_matches(name, options, n=1, cutoff=0.5)
     if near:
         return f"did you mean '{near[0]}'?"
-    return f"valid: {', '.join(options)}" if options else "nothing is valid here"
+    if not options:
+        return "nothing is valid here"
+    more = f" and {len(options) - LISTED} more" if len(options) > LISTED else ""
+    return f"valid: {', '.join(options[:LISTED])}{more}"

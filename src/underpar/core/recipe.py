@@ -92,7 +92,9 @@ class Registry(Generic[R]):
         return self.recipes[name]
 
     def resolve(self, name: str, *, track: str | None = None, overrides: Iterable[str] = ()) -> Resolved[R]:
-        """Build, edit, validate and freeze. Raises ConfigError on an unknown name, field, type or range."""
+        """Build, edit, validate and freeze. Raises ConfigError on an unknown name, field, type or range, and where the track is
+        none for this recipe.
+        """
         entry = self.find(name)
         root = self.root()
         for ancestor in entry.lineage:
@@ -104,7 +106,13 @@ class Registry(Generic[R]):
         texts = tuple(overrides)
         for text in texts:
             apply_override(root, text)
-        return Resolved(name, root.frozen(), tuple(e.name for e in entry.lineage), track, texts)
+        try:
+            config = root.frozen()
+        except ConfigError as problem:
+            if track is None:
+                raise
+            raise ConfigError(f"{name} on track {track}: {problem}") from None
+        return Resolved(name, config, tuple(e.name for e in entry.lineage), track, texts)
 
     def changes(self, old: str, new: str) -> list[Change]:
         """The computed differences between two recipes."""

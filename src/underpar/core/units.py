@@ -15,7 +15,12 @@ def bits_per_byte(loss_nats: float, tokens: int, text_bytes: int) -> float:
 
 def format_bytes(count: int) -> str:
     """'16,000,000 B (16.00 MB)': exact first, readable second."""
-    return f"{count:,} B ({count / 1e6:.2f} MB)" if count >= 10_000 else f"{count:,} B"
+    return f"{count:,} B ({format_size(count)})" if count >= 10_000 else f"{count:,} B"
+
+
+def format_size(count: int) -> str:
+    """'16.00 MB', '60.40 GB'."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def format_seconds(seconds: float) -> str:

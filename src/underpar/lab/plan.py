@@ -8,7 +8,7 @@ import torch
 from underpar.compress.budget import estimate_coded_bytes
 from underpar.compress.source import pack_source, source_closure
 from underpar.core.budget import Budget
-from underpar.core.units import format_bytes, format_count, format_seconds
+from underpar.core.units import format_bytes, format_count, format_seconds, format_size
 from underpar.core.world import World
 from underpar.lab.ceiling import matmul_flops_per_second
 from underpar.model.cost import model_cost, on_meta
@@ -48,13 +48,14 @@ class Plan:
     def lines(self) -> list[str]:
         """What `underpar plan` prints."""
         roles = ", ".join(f"{role} {format_count(count)}" for role, count in self.params_by_role.items())
+        steps = "step" if self.train_steps == 1 else "steps"
         lines = [
             f"parameters   {self.params:,} ({roles})",
             f"FLOPs/token  {self.train_flops_per_token / 1e6:,.1f} M in training",
             f"artifact     about {format_bytes(self.artifact_bytes)}: "
             f"container {self.container_bytes:,} + code {self.code_bytes:,}",
-            f"memory       about {format_bytes(self.train_memory_bytes)} on each device in training",
-            f"training     about {self.train_steps:,} steps, {format_count(self.train_tokens)} tokens, "
+            f"memory       about {format_size(self.train_memory_bytes)} on each device in training",
+            f"training     about {self.train_steps:,} {steps}, {format_count(self.train_tokens)} tokens, "
             f"{format_seconds(self.train_seconds)}, {self.train_flops:.3g} FLOPs on this {self.device}",
         ]
         return lines + [f"over budget  {text}" for text in self.exceeded]
@@ -90,11 +91,18 @@ def make_plan(config: Recipe, world: World) -> Plan:
         exceeded.append(
             f"artifact_bytes: {container + code:,} predicted, limit {budget.artifact_bytes:,} ({over:,} over)"
         )
+    seconds = budget.for_steps().train_seconds
+    if seconds is not None and duration.seconds > seconds:
+        exceeded.append(
+            f"train_seconds: one step alone takes {format_seconds(duration.seconds)} here, limit {format_seconds(seconds)}; "
+            "take another machine or a smaller batch"
+        )
     memory = _memory(config, cost.params, world)
     available = _device_memory(world)
     if memory > available:
         exceeded.append(
-            f"memory: {memory:,} bytes predicted, the device has {available:,}; lower train.micro_batch_tokens"
+            f"memory: {format_size(memory)} predicted, the device has {format_size(available)}; "
+            "lower train.micro_batch_tokens"
         )
     return Plan(
         params=cost.params,

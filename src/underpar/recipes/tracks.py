@@ -1,5 +1,6 @@
 """Tracks: the budget a recipe is run at. Applied after the recipe, before the command line's overrides."""
 
+from underpar.core.errors import ConfigError
 from underpar.core.units import GOLF_ARTIFACT_BYTES
 from underpar.data.aligned import AlignedDocuments
 from underpar.data.tokenizers import SentencePiece
@@ -127,7 +128,8 @@ def scale_batches(r: Recipe, divisor: int) -> None:
 def scale_stages(r: Recipe, factor: float) -> None:
     """Multiply the steps of a run, an extension's among them, and what the recipe counts in steps."""
     extension = 0 if r.schedule.stages is None else r.schedule.stages.extension_steps
-    assert r.budget.train_steps is not None, "a track of steps needs a recipe of steps"
+    if r.budget.train_steps is None:
+        raise ConfigError("a track that counts in steps needs a recipe that does: budget.train_steps is None")
     scheduled = r.budget.train_steps - extension
     if r.schedule.stages is not None and extension:
         r.schedule.stages.extension_steps = extension = max(1, round(extension * factor))

@@ -167,8 +167,9 @@ def ema(r: Recipe) -> None:
 
 @recipe("golf/pr1736", parent=ema)
 def pr1736(r: Recipe) -> None:
-    """A gate on every head, read from the whole stream; matrices rounded by GPTQ, clipped at 12 and 13 standard deviations;
-    adapters for every document, trained as it is scored, and three rounds of SGD on the way.
+    """A gate on every head, read from the whole stream; GPTQ; adapters that learn from every document as it is scored.
+
+    Matrices are clipped at 12 and 13 standard deviations; there are three rounds of SGD on the way.
 
     Published: 1.06852 before quantisation, 1.07793 after, 1.06549 with test-time training, 4,848 steps (means of three).
     Exactly 35,989,658 parameters. The record's rounds take the longest documents first, whichever are done by then; here they
@@ -239,9 +240,11 @@ def smear_gate(r: Recipe) -> None:
 
 @recipe("golf/pr1855", parent=smear_gate)
 def pr1855(r: Recipe) -> None:
-    """The retuned values of the last record: warm-down over 85 %, beta2 0.99, gate scale 0.5, clips of 11.5 and 14; low-rank
-    corrections of the three largest rounding errors; adapters of rank 80, and rounds of SGD over 2,500 documents. The
-    reserve for calibration stays at four seconds: the record's half a second is less than its own calibration took.
+    """The retuned values of the last record: warm-down, beta2, gate scale, clips, low-rank corrections, adapters of rank 80.
+
+    Warm-down over 85 %, beta2 0.99, gate scale 0.5, clips of 11.5 and 14; low-rank corrections of the three largest rounding
+    errors; rounds of SGD over 2,500 documents. The reserve for calibration stays at four seconds: the record's half a second
+    is less than its own calibration took.
 
     Published: 1.06513 before quantisation, 1.07380 after, 1.06108 with test-time training, 4,931 steps (means of three).
     Exactly 35,945,671 parameters. A mixing coder stands in for its grouped ZPAQ streams. Source: golf PR #1855, #1797
