@@ -33,8 +33,8 @@ from underpar.lab.environment import describe_environment
 from underpar.lab.files import write_json
 from underpar.lab.profile import profile_steps
 from underpar.lab.say import say
+from underpar.model.compiled import compile_model, graphs_compiled
 from underpar.recipes import registry
-from underpar.train.compiled import compile_model, graphs_compiled
 
 GOLF_MINI = Path(__file__).with_name("golf_mini_documents.json")
 BOS_ID = 1

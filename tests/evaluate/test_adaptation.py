@@ -28,7 +28,7 @@ ROUNDING = {"rtol": 0.0, "atol": 2e-5}
 
 
 def charged(adaptation: Adaptation, stream: ValStream, model: GPT | None = None) -> np.ndarray:
-    return adapted_charges(model or small_model(), adaptation, stream.tokens, bos_id=BOS)
+    return adapted_charges(adaptive_scorer(adaptation, model or small_model(), bos_id=BOS), stream.tokens, bos_id=BOS)
 
 
 def by_hand(model: GPT, adaptation: DocumentTTT, stream: ValStream) -> np.ndarray:

@@ -9,7 +9,7 @@ from ttt_jobs import documents, small_model, small_stream
 from support import BOS
 from underpar.core.errors import ConfigError
 from underpar.data.validation import ValStream
-from underpar.evaluate.adaptation import AdapterAdamW, CacheOnly, LongestFirst, NgramCache
+from underpar.evaluate.adaptation import Adaptation, AdapterAdamW, CacheOnly, LongestFirst, NgramCache
 from underpar.evaluate.ngram_cache import AGREEMENTS, COUNTS, NgramMixer
 from underpar.evaluate.score import charge
 from underpar.evaluate.scorers import adapted_charges, adaptive_scorer
@@ -118,11 +118,15 @@ def test_a_document_knows_nothing_of_the_one_before() -> None:
     assert np.array_equal(NgramMixer(NgramCache(rate=0.0)).charges(nats, stream), -np.log(np.exp(-nats)))
 
 
+def charged(adaptation: Adaptation, stream: ValStream) -> np.ndarray:
+    return adapted_charges(adaptive_scorer(adaptation, small_model(), bos_id=BOS), stream.tokens, bos_id=BOS)
+
+
 def test_scoring_by_documents_mixes_it_in_last() -> None:
     stream, cache = small_stream(), NgramCache(orders=(1, 2))
     settings = {"optimiser": AdapterAdamW(lr=0.01)}
-    plain = adapted_charges(small_model(), documents(**settings), stream.tokens, bos_id=BOS)
-    mixed = adapted_charges(small_model(), documents(cache=cache, **settings), stream.tokens, bos_id=BOS)
+    plain = charged(documents(**settings), stream)
+    mixed = charged(documents(cache=cache, **settings), stream)
     assert np.array_equal(mixed, NgramMixer(cache).charges(plain, stream))
     assert not np.array_equal(mixed, plain)
 
@@ -130,7 +134,7 @@ def test_scoring_by_documents_mixes_it_in_last() -> None:
 def test_alone_it_is_mixed_into_the_charges_through_the_window() -> None:
     stream, cache, window = small_stream(), NgramCache(orders=(1, 2)), Sliding(context=32, stride=16)
     plain = charge(small_model(), stream, window, bos_id=BOS)
-    found = adapted_charges(small_model(), CacheOnly(cache=cache, window=window), stream.tokens, bos_id=BOS)
+    found = charged(CacheOnly(cache=cache, window=window), stream)
     np.testing.assert_allclose(found, NgramMixer(cache).charges(plain, stream), rtol=0, atol=2e-5)
 
 

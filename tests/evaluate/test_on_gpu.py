@@ -13,7 +13,7 @@ from underpar.evaluate.adapted import Parts
 from underpar.evaluate.document_ttt import Book, DocumentTrainer
 from underpar.evaluate.queue import documents_of
 from underpar.evaluate.scorers import adaptive_scorer
-from underpar.train.compiled import compile_model, graphs_compiled
+from underpar.model.compiled import compile_model, graphs_compiled
 
 pytestmark = [
     pytest.mark.gpu,

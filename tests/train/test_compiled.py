@@ -9,7 +9,7 @@ import torch._dynamo
 from train_jobs import Memory, make_trainer
 
 from underpar.data.context import Batch, packed_context
-from underpar.train.compiled import compile_model, graphs_compiled
+from underpar.model.compiled import compile_model, graphs_compiled
 from underpar.train.events import Sinks
 from underpar.train.loop import Trainer
 from underpar.train.preparation import ragged_variants, rehearse

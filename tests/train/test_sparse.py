@@ -10,8 +10,8 @@ from torch import Tensor
 from train_jobs import job, make_trainer, run_to_end
 
 from launcher import Launcher
+from underpar.model.compiled import compile_model, graphs_compiled
 from underpar.train.checkpoint import complete_checkpoints, load_checkpoint
-from underpar.train.compiled import compile_model, graphs_compiled
 from underpar.train.loop import Trainer
 
 STEPS = 11

@@ -44,6 +44,7 @@ class DocumentScorer:
         self._slots, self._context = adaptation.slots, adaptation.context
         self._cache = NgramMixer(adaptation.cache) if adaptation.cache else None
         self._longest_first = isinstance(adaptation.order, LongestFirst)
+        self._rates: Rates | None = None
         self._phases: _Phases | None = None
         if isinstance(adaptation, PhasedTTT):
             self._phases = _Phases(adaptation, model, parts)
@@ -60,9 +61,17 @@ class DocumentScorer:
             return self._charge(stream, rates, warm_up, budget_seconds, watcher)
 
     def _prepare(self, *, measures: bool) -> Rates:
-        cache = self._cache.prepare() if self._cache else 0.0
-        if not measures and self._parts.compiler is None:  # nothing else compiles, and nothing is planned
+        """Compile what is compiled, once, and measure it."""
+        if not measures and self._parts.compiler is None:  # nothing is planned
+            if self._cache:
+                self._cache.prepare()
             return Rates({}, dict.fromkeys(self.trainer.shapes.widths, 0.0), 0.0, 0.0)
+        if self._rates is None:
+            self._rates = self._measured()
+        return self._rates
+
+    def _measured(self) -> Rates:
+        cache = self._cache.prepare() if self._cache else 0.0
         seconds = self.trainer.prepare()
         sgd = self._phases.prepare() if self._phases else 0.0
         measured = {f"rows of {width}": taken for width, taken in seconds.items()}

@@ -43,20 +43,13 @@ def adaptive_scorer(
 
 
 def adapted_charges(
-    model: GPT,
-    adaptation: Adaptation,
-    tokens: np.ndarray,
-    *,
-    bos_id: int,
-    world: World | None = None,
-    progress: Callable[[float], None] | None = None,
+    scorer: AdaptiveScorer, tokens: np.ndarray, *, bos_id: int, progress: Callable[[float], None] | None = None
 ) -> np.ndarray:
     """Nats of every token after the first under test-time training, in stream order, from the same state at every call.
 
-    tokens: uint16 (N,), a BOS first. Returns float64 (N - 1,). Runs uncompiled. progress: called with
-    the fraction done.
+    tokens: uint16 (N,), a BOS first. Returns float64 (N - 1,). progress: called with the fraction done.
     """
     starts = np.flatnonzero(tokens == bos_id).astype(np.int64)
     stream = ValStream(tokens, np.ones(len(tokens), dtype=np.int32), starts)
     watcher = None if progress is None else lambda running: progress(running.done)
-    return adaptive_scorer(adaptation, model, bos_id=bos_id, world=world).charge(stream, watcher=watcher).nats
+    return scorer.charge(stream, watcher=watcher).nats

@@ -16,7 +16,7 @@ from underpar.evaluate.score import LossFunction, Score
 from underpar.evaluate.scorers import adaptive_scorer
 from underpar.evaluate.windows import Window
 from underpar.lab.say import say
-from underpar.train.compiled import compile_model
+from underpar.model.compiled import compile_model
 
 PLAIN = "plain"
 MODES: dict[str, type[Adaptation]] = {

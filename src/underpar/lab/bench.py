@@ -30,10 +30,10 @@ from underpar.lab.profile import OPTIMISER_REGION, profile_steps
 from underpar.lab.say import say
 from underpar.lab.share import Share
 from underpar.lab.synthetic import LENGTHS, document_starts, random_stream, random_tokens
+from underpar.model.compiled import graphs_compiled
 from underpar.model.cost import model_cost
 from underpar.optim.schedules import Settings
 from underpar.recipes import Recipe
-from underpar.train.compiled import graphs_compiled
 from underpar.train.events import Sinks
 from underpar.train.loop import Trainer
 from underpar.train.preparation import warm_up

@@ -13,9 +13,9 @@ from underpar.data.tokenizers import load_tokenizer
 from underpar.data.validation import load_validation
 from underpar.evaluate.score import score
 from underpar.lab.data import check_data
+from underpar.model.compiled import compile_model
 from underpar.model.gpt import GPT
 from underpar.recipes import Recipe
-from underpar.train.compiled import compile_model
 from underpar.train.events import Sinks
 from underpar.train.loop import Trainer
 

@@ -21,11 +21,11 @@ from underpar.lab.calibrate import calibrate
 from underpar.lab.short.artifact import pack, read_tensors
 from underpar.lab.short.data import load_tokenizer
 from underpar.lab.short.training import Run
+from underpar.model.compiled import compile_model
 from underpar.model.gpt import GPT
 from underpar.nn.module import parameter_roles
 from underpar.recipes.base import Recipe
 from underpar.train.calibration import Subject
-from underpar.train.compiled import compile_model
 from underpar.train.weights import set_weights
 
 

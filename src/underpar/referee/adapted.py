@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from underpar.core.world import World
 from underpar.evaluate.adaptation import Adaptation, DocumentTTT, PhasedTTT, SequentialTTT
-from underpar.evaluate.scorers import adapted_charges
+from underpar.evaluate.adapted import AdaptiveScorer, Compiler
+from underpar.evaluate.scorers import adapted_charges, adaptive_scorer
 from underpar.evaluate.windows import Window
+from underpar.model.compiled import compile_model
 from underpar.model.gpt import GPT
 from underpar.referee.ranks import on_ranks
 
@@ -24,7 +26,9 @@ SMALL_CHUNKS, SMALL_ROWS = 8, 4
 
 @dataclass(frozen=True)
 class AdaptedPredictor:
-    """A model under test-time training; every question begins with the weights of the artifact."""
+    """A model under test-time training; every question begins with the weights of the artifact. Compiled on CUDA, as the
+    score was: once, for all questions.
+    """
 
     model: GPT
     adaptation: Adaptation
@@ -32,6 +36,8 @@ class AdaptedPredictor:
     bos_id: int
     device: str = "cpu"
     progress: Callable[[float], None] | None = None
+    made: list[AdaptiveScorer] = field(default_factory=list, repr=False)
+    """The scorer, once something was asked; copies share it."""
 
     warms_up: ClassVar[bool] = True
     takes_world: ClassVar[bool] = True
@@ -42,10 +48,10 @@ class AdaptedPredictor:
         return self.adaptation.reach()
 
     def charges(self, tokens: np.ndarray) -> np.ndarray:
-        world = World(device=self.device)
-        return adapted_charges(
-            self.model, self.adaptation, tokens, bos_id=self.bos_id, world=world, progress=self.progress
-        )
+        if not self.made:
+            compiler = None if self.device == "cpu" else compile_model
+            self.made.append(self._scorer(self.model, self.adaptation, World(device=self.device), compiler))
+        return adapted_charges(self.made[0], tokens, bos_id=self.bos_id, progress=self.progress)
 
     def charges_after(self, before: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Another text is scored first, by the same model in memory."""
@@ -58,9 +64,14 @@ class AdaptedPredictor:
 
         def share(world: World) -> np.ndarray:
             model = self.model if world.is_main else copy.deepcopy(self.model)
-            return adapted_charges(model, small, tokens, bos_id=self.bos_id, world=world)
+            return adapted_charges(self._scorer(model, small, world), tokens, bos_id=self.bos_id)
 
         return on_ranks(processes, self.device, share)
+
+    def _scorer(
+        self, model: GPT, adaptation: Adaptation, world: World, compiler: Compiler | None = None
+    ) -> AdaptiveScorer:
+        return adaptive_scorer(adaptation, model, bos_id=self.bos_id, world=world, compiler=compiler)
 
     def work(self, tokens: np.ndarray) -> str:
         """What there is to share."""

@@ -19,12 +19,12 @@ from underpar.core.phase import Phase, WindowSizes
 from underpar.core.world import World
 from underpar.data.context import Batch
 from underpar.data.loaders import StepLoader
+from underpar.model.compiled import compile_model, graphs_compiled
 from underpar.model.gpt import GPT
 from underpar.optim.averaging import WeightAverage
 from underpar.optim.partition import Optimisers
 from underpar.optim.schedules import Progress, Schedule, Settings
 from underpar.train.checkpoint import Checkpoint, Position, complete_checkpoints, load_checkpoint, save_checkpoint
-from underpar.train.compiled import compile_model, graphs_compiled
 from underpar.train.diagnose import first_bad_tensor
 from underpar.train.events import EffectTrace, Sinks
 from underpar.train.pace import InFlight, Pace

@@ -92,7 +92,7 @@ print(json.dumps({
         del os.environ["A_SECRET"]
     found = json.loads(ended.stdout)
     # Python sets LC_CTYPE itself where the C locale is coerced.
-    assert set(found.pop("environment")) - {"LC_CTYPE"} == {"HOME", "LANG", "PATH", "TMPDIR"}
+    assert set(found.pop("environment")) - {"LC_CTYPE"} == {"HOME", "LANG", "PATH", "TMPDIR", "USER"}
     assert found == {
         "secret": False,
         "input": "OSError",

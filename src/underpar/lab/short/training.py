@@ -16,9 +16,9 @@ from underpar.data.loaders import StepLoader, synthetic_step
 from underpar.evaluate.score import LossFunction, Score, add_up, charge
 from underpar.lab.build import build_model, scorer
 from underpar.lab.short.data import load_tokenizer, load_validation
+from underpar.model.compiled import compile_model
 from underpar.optim.schedules import Progress, Settings
 from underpar.recipes.base import Recipe
-from underpar.train.compiled import compile_model
 from underpar.train.pace import InFlight, Pace
 from underpar.train.preparation import ragged_variants
 from underpar.train.weights import set_weights

@@ -290,7 +290,13 @@ class Jail:
         }
         if not self.devices:  # a driver reserves address space far beyond what it uses
             rlimits["RLIMIT_DATA"] = limits.memory_bytes
-        home = {"HOME": str(self.work), "TMPDIR": str(self.work), "LANG": "C.UTF-8", "PATH": search_path()}
+        home = {
+            "HOME": str(self.work),
+            "TMPDIR": str(self.work),
+            "USER": "jail",
+            "LANG": "C.UTF-8",
+            "PATH": search_path(),
+        }
         return {
             "argv": list(argv),
             "env": home | dict(env),
