@@ -37,6 +37,7 @@ from underpar.recipes import Recipe
 from underpar.train.events import Sinks
 from underpar.train.loop import Trainer
 from underpar.train.preparation import warm_up
+from underpar.train.process import unburdened_collector
 
 BOS_ID = 1
 STEPS_OF_TEXT = 4
@@ -85,10 +86,11 @@ def bench_recipe(
         _say(world, "compiling and warming up")
         warm_up(trainer)
         phases, profiles = [], []
-        for kind in trainer.kinds:
-            phases.append(_phase(trainer, config, kind, steps, matmul))
-            if profiled:
-                profiles.append(_profile(trainer, kind))
+        with unburdened_collector():
+            for kind in trainer.kinds:
+                phases.append(_phase(trainer, config, kind, steps, matmul))
+                if profiled:
+                    profiles.append(_profile(trainer, kind))
         loader = _loader_speed(trainer)
         del trainer
         window = _scoring(config, World(device=world.device) if isinstance(world, Share) else world)

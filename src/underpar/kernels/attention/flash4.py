@@ -4,6 +4,7 @@ The package traces neither under torch.compile nor without a GPU; as an opaque c
 backward, it does. Optional: `pip install underpar[fast]`. Source: T. Dao et al., FlashAttention-3 and -4.
 """
 
+import functools
 import warnings
 from importlib.util import find_spec
 
@@ -27,7 +28,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     from flash_attn.cute.interface import _flash_attn_fwd
 
-    warnings.filterwarnings("ignore", message="Argument aux_data")  # the package's own, at every compilation
+    _quieten()
     options = _segments(cu_seqlens, max_seqlen) | _reach(window)
     out, lse, *_ = _flash_attn_fwd(q, k, v, **options, causal=True, return_lse=True)
     return out, lse
@@ -76,6 +77,12 @@ def _backward_shapes(
     window: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+@functools.cache
+def _quieten() -> None:
+    """The package warns of itself at every compilation."""
+    warnings.filterwarnings("ignore", message="Argument aux_data")
 
 
 def _segments(cu_seqlens: Tensor | None, max_seqlen: int) -> dict[str, object]:
