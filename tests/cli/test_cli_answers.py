@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from underpar.cli import VERBS, main, options, score
+from underpar.cli import VERBS, bench, main, options, score
+from underpar.kernels import attention
 from underpar.lab.adaptive import MODES, PLAIN
 from underpar.recipes import registry
 from underpar.referee.audit import track
@@ -60,7 +62,16 @@ SHOW = ("show", "golf/baseline")
         ((*SHOW, "--track", "speedrun-toy", "--set", "budget.train_steps=0"), "must be >= 1"),
         (("train", "golf/baseline", "--device", "cpu"), "needs prepared tokens: --data DIR"),
         (("pack", "/nowhere/at/all"), "is missing; 'underpar train' makes it"),
-        (("score", "/nowhere/model.upar", "--device", "cpu"), "name the held-out tokens with --data DIR"),
+        (
+            ("score", "/nowhere/model.upar", "--device", "cpu"),
+            "there is no run folder or artifact at /nowhere/model.upar",
+        ),
+        (("score", __file__, "--device", "cpu"), "name the held-out tokens with --data DIR"),
+        (("run", "quickstart", "--seeds", "3", "4", "3"), "--seeds has 3 twice"),
+        (("bench", "quickstart", "--steps", "0"), "--steps 0 is nothing to time"),
+        (("verify", "/nowhere/model.upar"), "there is no run folder or artifact at /nowhere/model.upar"),
+        (("flatten", "quickstart", "--out", "/"), "--out / is a folder; name the script in it, such as /train_gpt.py"),
+        (("report", "/nowhere", "--out", "x.html"), "/nowhere: not a run folder"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(
@@ -71,6 +82,15 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(
     assert said in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_line_too(underpar: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, out, err = underpar(
+        "train", "quickstart", "--out", str(tmp_path / "file"), "--data", str(tmp_path), "--device", "cpu"
+    )
+    assert (code, out) == (2, "")
+    assert err == f"error: {tmp_path}/file/quickstart/seed1337: Not a directory; name a place that can be used\n"
 
 
 def test_an_unknown_verb_exits_with_2(underpar: Callable[..., Outcome]) -> None:
@@ -154,6 +174,12 @@ def test_help_of_audit_names_every_track_that_it_knows(underpar: Callable[..., O
     _, out, _ = underpar("audit", "--help")
     *most, last = track.TRACKS
     assert f"{', '.join(most)} or {last}" in unwrapped(out)
+
+
+def test_help_of_bench_names_every_attention_back_end(underpar: Callable[..., Outcome]) -> None:
+    assert bench.BACKENDS == attention.BACKENDS
+    _, out, _ = underpar("bench", "--help")
+    assert ", ".join(attention.BACKENDS) in unwrapped(out)
 
 
 def test_score_takes_every_mode_that_scoring_knows(underpar: Callable[..., Outcome]) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from underpar.cli import main
 from underpar.lab.files import RunFolder
-from underpar.lab.outcome import outcome_lines
+from underpar.lab.outcome import outcome_lines, run_summary
 from underpar.recipes import registry
 from underpar.records.logs import FinalRoundtripExact, Seed, TotalSize, TrainStep, Validation, read_log
+from underpar.train.loop import Trainer
 
 from .conftest import Finished, overrides
 
@@ -174,3 +175,61 @@ def test_a_finished_training_is_not_repeated(
     assert json.loads(capsys.readouterr().out)["steps"] == before["steps"] == 12
     assert read(finished.folders[0].train) == before
     assert finished.folders[0].events.read_bytes() == events
+
+
+def test_a_finished_training_takes_no_step_more_though_its_clock_had_room(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run stops before a step that might pass the limit; asked again, without the paces of that day, it might dare one."""
+    monkeypatch.chdir(finished.home)
+    monkeypatch.setattr(Trainer, "is_finished", property(lambda trainer: False))
+    before = read(finished.folders[0].train)
+    assert main(["train", "quickstart", *overrides(), "--seed", "1", "--device", "cpu"]) == 0
+    assert "already trained, 12 steps" in capsys.readouterr().err
+    assert read(finished.folders[0].train) == before
+    assert finished.folders[0].artifact.exists()
+
+
+def test_fresh_training_leaves_no_score_of_other_weights(finished: Finished, tmp_path: Path) -> None:
+    run = RunFolder.of(tmp_path, "quickstart", 1)
+    shutil.copytree(finished.folders[0].path, run.path)
+    words = [*overrides(("budget.train_steps=2",)), "--data", str(finished.home / "data" / "sample_byte260")]
+    assert (
+        main(["train", "quickstart", *words, "--seed", "1", "--out", str(tmp_path), "--fresh", "--device", "cpu"]) == 0
+    )
+    assert read(run.train)["steps"] == 2
+    left = {path.name for path in run.path.iterdir()}
+    assert not left & {"artifact.upar", "artifact.json", "code.tar.xz", "score.json", "documents.npz", "verdict.json"}
+
+
+def test_a_log_tells_of_one_artifact_and_one_score(finished: Finished, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(finished.folders[0].path, run.path)
+    config = read(run.config)
+    config["data"] = str(finished.home / config["data"])
+    run.config.write_text(json.dumps(config))
+    once = [type(line) for line in read_log(run.log).lines]
+    for verb in ("pack", "score"):
+        assert main([verb, str(run.path)]) == 0
+    assert [type(line) for line in read_log(run.log).lines] == once
+    assert read_log(run.log).last(FinalRoundtripExact).val_bpb == pytest.approx(read(run.score)["bpb"], abs=5e-9)
+
+
+def test_a_scoring_over_its_seconds_is_said_by_every_verb(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(finished.folders[0].path, run.path)
+    config = read(run.config)
+    config["data"] = str(finished.home / config["data"])
+    config["config"]["budget"]["eval_seconds"] = 0.001
+    run.config.write_text(json.dumps(config))
+    assert main(["score", str(run.path), "--device", "cpu"]) == 0
+    assert "over the budget of 0.001 s" in capsys.readouterr().out
+    assert main(["verify", str(run.path)]) == 1
+    assert "INVALID (G3, time.budget; looks like V21" in capsys.readouterr().out
+    assert main(["verify", str(run.path), "--json"]) == 1
+    assert "time.budget" in json.loads(capsys.readouterr().out)["reason"]
+    summary = run_summary(run) | {"verdict": "invalid"}
+    assert "over the budget of" in "\n".join(outcome_lines(run, summary))
+    assert summary["eval_seconds"] > summary["budget_eval_seconds"]

@@ -94,7 +94,7 @@ def _score(artifact: Path, text: Path, tokenizer: ByteTokenizer) -> dict[str, ob
     loaded = load_model(artifact)
     stream = retokenise(text, tokenizer, lambda done: None).stream
     found = score(loaded.model, stream, loaded.window, bos_id=tokenizer.bos_id, batch_tokens=4096)
-    return found.to_json() | {"artifact_sha256": loaded.sha256}
+    return found.to_json() | {"artifact_sha256": loaded.sha256, "budget_eval_seconds": 600.0}
 
 
 @pytest.fixture(scope="session")

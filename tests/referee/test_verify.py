@@ -107,7 +107,7 @@ def test_without_a_claim_the_comparisons_are_not_checked_and_not_passed(honest_c
     verdict = judge(replace(honest_case, claim=Claim()))
     open_checks = {check.id for check in verdict.checks if check.passed is None}
     assert open_checks - NOT_IN_THE_SMALL_PLAN == {
-        "size.claim", "size.file", "bytes.invariant", "coverage.claim", "score.claim"
+        "size.claim", "size.file", "bytes.invariant", "coverage.claim", "score.claim", "time.budget",
     }  # fmt: skip
     assert verdict.ruling is Ruling.VALID
     assert "not checked: size.claim" in verdict.reason
@@ -157,6 +157,15 @@ def test_understated_sizes_are_refused(honest_case: Case) -> None:
     assert lie(honest_case, code_bytes=74, artifact_bytes=claim.artifact_bytes - claim.code_bytes + 74) == {
         "size.claim"
     }
+
+
+def test_a_scoring_that_took_longer_than_its_budget_is_refused(honest_case: Case) -> None:
+    assert lie(honest_case, eval_seconds=600.0) == set()
+    assert lie(honest_case, eval_seconds=600.1) == {"time.budget"}
+    verdict = judge(replace(honest_case, claim=replace(honest_case.claim, eval_seconds=725.0)))
+    assert verdict.ruling is Ruling.INVALID
+    assert "725.0 s as recorded, limit 600 s of the run's own budget (125.0 s over)" in render(verdict)
+    assert "V21" in verdict.headline
 
 
 def test_a_score_of_another_file_is_refused(honest_case: Case) -> None:

@@ -66,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # another pipe, such as a worker's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:
+        if problem.filename is None:
+            raise
+        print(f"error: {problem.filename}: {problem.strerror}; name a place that can be used", file=sys.stderr)
+        return 2
 
 
 def _stdout_is_closed() -> bool:

@@ -8,6 +8,9 @@ from underpar.cli.options import add_device, add_json, add_recipe, print_json, r
 
 HELP = "measure a recipe here: step time of every phase, tokens/s, share of the matmul ceiling, memory, loader, scoring"
 
+BACKENDS = ("flash4", "cudnn", "flash", "varlen", "reference")
+"""Those of kernels/attention, which imports torch; a test keeps them equal."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
@@ -16,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share-of", type=int, metavar="N", help="time what one of N processes computes, without their communication"
     )
-    parser.add_argument("--attention", help="force an attention back end: cudnn, flash, varlen, reference")
+    parser.add_argument("--attention", help=f"force an attention back end: {', '.join(BACKENDS)}")
     parser.add_argument(
         "--profile", action="store_true", help="also divide a step's device time among kinds of kernels"
     )
@@ -31,11 +34,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from underpar.core.errors import ConfigError
     from underpar.core.world import World
     from underpar.lab.bench import bench_recipe, cold_and_warm, warm_up_seconds
     from underpar.lab.files import write_json
     from underpar.lab.share import Share
 
+    if args.steps < 1:
+        raise ConfigError(f"--steps {args.steps} is nothing to time; give at least 1")
     resolved = resolve(args)
     world = World.join(args.device)
     if args.share_of is not None:

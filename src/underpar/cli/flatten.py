@@ -16,9 +16,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from underpar.core.errors import ConfigError
     from underpar.core.units import format_bytes
     from underpar.lab.flat import flat_script
 
+    if args.out.is_dir():  # a mistake should show before the work, not after
+        raise ConfigError(f"--out {args.out} is a folder; name the script in it, such as {args.out / 'train_gpt.py'}")
     resolved = resolve(args)
     script = flat_script(resolved.config, resolved.name, readable=args.readable)
     args.out.parent.mkdir(parents=True, exist_ok=True)

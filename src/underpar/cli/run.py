@@ -30,6 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from underpar.core.errors import ConfigError
     from underpar.core.world import World
 
+    twice = [seed for seed in args.seeds or () if args.seeds.count(seed) > 1]
+    if twice:
+        raise ConfigError(f"--seeds has {twice[0]} twice; a seed is one run")
     if resolve(args).config.evaluate.target_nats is not None:
         return race(args)
     if args.baseline:

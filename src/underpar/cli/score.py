@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         folder = RunFolder(args.target)
         data = args.data or Path(read_json(folder.config, "underpar train")["data"])
         summary = score_run(folder, data, world, scoring)
+    elif not args.target.is_file():
+        raise ConfigError(
+            f"there is no run folder or artifact at {args.target}; 'underpar run' and 'underpar pack' make them"
+        )
     elif args.data is None:
         raise ConfigError(f"{args.target} is a single artifact: name the held-out tokens with --data DIR")
     else:
@@ -59,10 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _line(summary: dict[str, Any]) -> str:
+    from underpar.lab.outcome import scoring_time
+
     label = "" if summary["lossless"] else "  (lossy tokenizer: the text cannot be recovered exactly)"
     before = summary.get("before_adaptation")
     adapted = f"  before adaptation {before['bpb']:.6f}" if before else ""
     return (
         f"{summary['bpb']:.6f} bpb  {summary['loss_nats']:.6f} nats/token  {summary['tokens']:,} tokens  "
-        f"{summary['bytes']:,} bytes  {summary['eval_seconds']:.1f} s{adapted}{label}"
+        f"{summary['bytes']:,} bytes  {scoring_time(summary)}{adapted}{label}"
     )

@@ -176,8 +176,13 @@ def seconds_of(text: str) -> float:
 def _submission(args: argparse.Namespace) -> Submission:
     from dataclasses import replace
 
+    from underpar.core.errors import DataError
     from underpar.referee.candidate import train_shards
 
+    if not args.target.exists():
+        raise DataError(
+            f"there is no run folder or artifact at {args.target}; 'underpar run' and 'underpar pack' make them"
+        )
     found = _run_folder(args) if args.target.is_dir() else _single_files(args)
     if args.train is None:
         return found

@@ -87,6 +87,19 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    def forget_results(self) -> None:
+        """Remove what earlier weights in this folder came to: training that goes on makes others."""
+        self.forget_scores()
+        for path in (self.train, self.trace, self.effects):
+            path.unlink(missing_ok=True)
+
+    def forget_scores(self) -> None:
+        """Remove artifact, score and verdict of earlier weights in this folder."""
+        for path in (
+            self.artifact, self.artifact_info, self.code, self.score, self.documents, self.baselines, self.verdict, self.report,
+        ):  # fmt: skip
+            path.unlink(missing_ok=True)
+
 
 def write_json(path: Path, data: Any) -> None:
     """Write whole or not at all."""

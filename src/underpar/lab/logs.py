@@ -4,11 +4,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from underpar.core.budget import Budget
+from underpar.core.whole import write_whole
 from underpar.core.world import World
 from underpar.evaluate.windows import Sliding, Window
 from underpar.recipes.base import Packing, Recipe
 from underpar.records import logs
 from underpar.train.events import Event
+
+PACKED = (logs.Calibrated, logs.SerializedModel, logs.CodeSize, logs.TotalSize)
+SCORED = (
+    logs.ValTokens, logs.FinalRoundtrip, logs.FinalRoundtripExact, logs.FinalSliding, logs.FinalSlidingExact,
+)  # fmt: skip
 
 
 class PublishedLog:
@@ -97,20 +103,20 @@ class PublishedLog:
 
 def append_memory(path: Path, allocated_bytes: int, reserved_bytes: int) -> None:
     """The device-memory line."""
-    _append(path, (memory_line(allocated_bytes, reserved_bytes),))
+    _replace(path, (), (memory_line(allocated_bytes, reserved_bytes),))
 
 
 def append_sizes(path: Path, info: dict[str, Any], packing: Packing) -> None:
-    """The size lines, from the packer's figures."""
+    """The size lines, from the packer's figures, instead of those of an earlier artifact."""
     lines = size_lines(info["container_bytes"], info["code_bytes"], packing)
     if info["hessians"]:
         lines = (calibration_line(info["hessians"], info["calibration_seconds"]), *lines)
-    _append(path, lines)
+    _replace(path, PACKED + SCORED, lines)
 
 
 def append_score(path: Path, score: dict[str, Any], window: Window, packing: Packing) -> None:
-    """The final score lines of the packed and re-loaded model."""
-    _append(path, score_lines(score, window, packing))
+    """The final score lines of the packed and re-loaded model, instead of those of an earlier scoring."""
+    _replace(path, SCORED, score_lines(score, window, packing))
 
 
 def memory_line(allocated_bytes: int, reserved_bytes: int) -> logs.LogLine:
@@ -155,6 +161,8 @@ def score_lines(score: dict[str, Any], window: Window, packing: Packing) -> tupl
     return (*first, logs.ValTokens("fineweb_val_*.bin", score["tokens"]), *final)
 
 
-def _append(path: Path, lines: tuple[logs.LogLine, ...]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
+def _replace(path: Path, kinds: tuple[type[logs.LogLine], ...], lines: tuple[logs.LogLine, ...]) -> None:
+    """Append lines once those of these kinds are gone: a log tells of one artifact and one score."""
+    old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in old if not isinstance(logs.parse_line(line), kinds)]
+    write_whole(path, "".join(f"{line}\n" for line in (*kept, *lines)))

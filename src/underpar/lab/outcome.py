@@ -52,6 +52,7 @@ def run_summary(folder: RunFolder) -> dict[str, Any]:
         "steps": trained["steps"],
         "train_seconds": trained["train_seconds"],
         "eval_seconds": scored["eval_seconds"],
+        "budget_eval_seconds": scored.get("budget_eval_seconds"),
     }
 
 
@@ -65,13 +66,20 @@ def outcome_lines(folder: RunFolder, summary: dict[str, Any]) -> list[str]:
         f"score    {summary['bpb']:.4f} bits per byte on held-out text{_before_quantisation(summary)}{label}",
         f"artifact {format_bytes(summary['artifact_bytes'])}, code included{share}",
         f"training {format_count(summary['params'])} parameters, {summary['steps']:,} steps in "
-        f"{format_seconds(summary['train_seconds'])}; scoring {format_seconds(summary['eval_seconds'])}",
+        f"{format_seconds(summary['train_seconds'])}; scoring {scoring_time(summary)}",
         f"verdict  {summary['verdict']}",
     ]
     if folder.baselines.exists():
         rivals = read_json(folder.baselines, "underpar score")["compressors"]
         lines.insert(2, "beside   " + ", ".join(f"{r['name']} {r['bpb']:.3f}" for r in rivals) + " on the same text")
     return lines + [describe(effect) for effect in silent(folder)]
+
+
+def scoring_time(score: dict[str, Any]) -> str:
+    """How long scoring took, and whether that is more than it may take."""
+    seconds, limit = score["eval_seconds"], score.get("budget_eval_seconds")
+    over = f", over the budget of {limit:g} s" if limit is not None and seconds > limit else ""
+    return f"{format_seconds(seconds)}{over}"
 
 
 def _before_quantisation(summary: dict[str, Any]) -> str:

@@ -141,6 +141,7 @@ def score_run(folder: RunFolder, data: Path, world: World, scoring: Scoring | No
     )  # fmt: skip
     if limit is not None and result.eval_seconds > limit and world.is_main:
         say(f"warning: scoring took {result.eval_seconds:.1f} s, the budget is {limit:g} s")
+    summary["budget_eval_seconds"] = config.budget.eval_seconds
     if world.is_main:
         write_json(folder.score, summary)
         np.savez(

@@ -51,10 +51,14 @@ def train(
         trainer = build_trainer(resolved, data, world, folder.checkpoints)
     stages["build"] = time.perf_counter() - began
     resumed = resume and trainer.resume()
-    if resumed and trainer.is_finished and folder.train.exists():
+    ended = resumed and _ended_at(folder, trainer.step)
+    world.barrier()  # everybody has looked
+    if ended:
         if world.is_main:
             say(f"{folder.path}: already trained, {trainer.step:,} steps; --fresh trains again")
         return read_result(folder)
+    if world.is_main:
+        folder.forget_results()
     began = time.perf_counter()
     watch.rehearse(trainer, world)
     stages["rehearsal"] = time.perf_counter() - began
@@ -90,6 +94,17 @@ def read_result(folder: RunFolder) -> TrainResult:
     return TrainResult(**{key: value for key, value in found.items() if key != "breakdown"})
 
 
+def _ended_at(folder: RunFolder, step: int) -> bool:
+    """Whether the training in the folder came to its end at this step.
+
+    A clock that stands just before its limit might allow one more step; a score that was measured must not lose its weights.
+    """
+    if not folder.train.exists():
+        return False
+    found = read_result(folder)
+    return found.stop_reason != "interrupted" and found.steps == step
+
+
 def _start_up() -> float:
     """Seconds from the beginning of the process to its first training; 0 for those after it."""
     age = 0.0 if _started else process_age()
@@ -107,6 +122,7 @@ def take_training(
     if world.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
         fingerprint = adopt(resolved, folder, trained)
+        folder.forget_scores()
         watch = Watch(resolved)
         _describe_run(
             resolved, folder, data, watch, world, trained={"as": str(trained.path), "fingerprint": fingerprint}

@@ -47,9 +47,8 @@ class Written:
     def __str__(self) -> str:
         failed = [c.key for c in self.checks if not c.passed]
         state = "compliant" if not failed else "NOT compliant: " + ", ".join(failed)
-        return (
-            f"{self.folder}: val_bpb {self.submission['val_bpb']:.5f}, {len(self.submission['seeds'])} seeds, {state}"
-        )
+        count = len(self.submission["seeds"])
+        return f"{self.folder}: val_bpb {self.submission['val_bpb']:.5f}, {count} seed{'s' * (count != 1)}, {state}"
 
 
 @dataclass(frozen=True)

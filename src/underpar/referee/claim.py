@@ -58,6 +58,10 @@ class Claim:
     artifact_bytes: int | None = None
     """Container plus code."""
     budget_bytes: int | None = None
+    eval_seconds: float | None = None
+    """What scoring took, by the clock of who claims it."""
+    budget_eval_seconds: float | None = None
+    """What it was allowed to take."""
     device: str | None = None
     """Where the score was computed: 'cpu' or 'cuda'."""
 

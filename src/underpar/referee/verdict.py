@@ -175,9 +175,11 @@ class Verdict:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Verdict:
         """Rebuild a verdict from its file. Raises DataError when the written word does not follow from the checks."""
-        if data.get("verdict") not in set(Ruling):
-            raise DataError(f"verdict {data.get('verdict')!r} is unknown; {suggest(str(data.get('verdict')), Ruling)}")
-        checks = tuple(CheckResult.from_json(item) for item in data.get("checks", ()))
+        if "verdict" not in data or "checks" not in data:
+            raise DataError("not a verdict: it holds no verdict with its checks; name a verdict.json")
+        if data["verdict"] not in set(Ruling):
+            raise DataError(f"verdict {data['verdict']!r} is unknown; {suggest(str(data['verdict']), Ruling)}")
+        checks = tuple(CheckResult.from_json(item) for item in data["checks"])
         found = Verdict(checks, data.get("measured", {}), data.get("subject", {}))
         if found.ruling != data["verdict"]:
             raise DataError(f"the file says '{data['verdict']}', its checks say '{found.ruling}'; verify again")

@@ -1,4 +1,4 @@
-"""Coverage and the score itself."""
+"""Coverage, the score itself, and the time that it took."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ def score_claim(case: Case) -> Finding:
         )
         return Finding(None, statement, evidence, missing)
     return Finding(False, statement, evidence, classes=("V18", "V23", "V15"))
+
+
+@check("time.budget", "scoring stayed within the seconds of its own budget", rules.TIME, Kind.ARTIFACT)
+def time_budget(case: Case) -> Finding:
+    seconds, limit = float(case.claimed("eval_seconds")), float(case.claimed("budget_eval_seconds"))
+    room = f"{limit - seconds:,.1f} s to spare" if seconds <= limit else f"{seconds - limit:,.1f} s over"
+    statement = f"{seconds:,.1f} s as recorded, limit {limit:g} s of the run's own budget ({room}); not measured here"
+    evidence = {"eval_seconds": seconds, "budget_eval_seconds": limit}
+    return Finding(seconds <= limit, statement, evidence, classes=("V21",))
 
 
 def _here(measured: Mapping[str, Any]) -> str:
