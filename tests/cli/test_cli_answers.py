@@ -93,6 +93,25 @@ def test_a_place_that_cannot_be_written_is_one_line_too(underpar: Callable[..., 
     assert err == f"error: {tmp_path}/file/quickstart/seed1337: Not a directory; name a place that can be used\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("verify", "x", "--tolerance", "-1"), "argument --tolerance: -1 is no relative difference"),
+        (("verify", "x", "--time-limit", "0"), "argument --time-limit: 0 is not above 0"),
+        (("verify", "x", "--processes", "1.5"), "argument --processes: '1.5' is no whole number of at least 1"),
+        (("verify", "x", "--limit-bytes", "-5"), "argument --limit-bytes: '-5' is no whole number of at least 1"),
+        (("compare", "x", "--against", "y", "--margin", "inf"), "argument --margin: 'inf' is no finite number"),
+        (("target", "x", "--target", "nan"), "argument --target: 'nan' is no finite number"),
+    ],
+)
+def test_a_number_that_an_option_cannot_mean_exits_with_2(
+    underpar: Callable[..., Outcome], words: tuple[str, ...], said: str
+) -> None:
+    code, out, err = underpar(*words)
+    assert (code, out) == (2, "")
+    assert said in err.splitlines()[-1]
+
+
 def test_an_unknown_verb_exits_with_2(underpar: Callable[..., Outcome]) -> None:
     code, out, err = underpar("shwo", "golf/baseline")
     assert (code, out) == (2, "")

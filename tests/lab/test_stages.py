@@ -16,6 +16,7 @@ from underpar.lab.outcome import outcome_lines, run_summary
 from underpar.recipes import registry
 from underpar.records.logs import FinalRoundtripExact, Seed, TotalSize, TrainStep, Validation, read_log
 from underpar.train.loop import Trainer
+from underpar.train.process import Interrupts
 
 from .conftest import Finished, overrides
 
@@ -188,6 +189,28 @@ def test_a_finished_training_takes_no_step_more_though_its_clock_had_room(
     assert "already trained, 12 steps" in capsys.readouterr().err
     assert read(finished.folders[0].train) == before
     assert finished.folders[0].artifact.exists()
+
+
+class Asked(Interrupts):
+    """An interrupt that came before the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = True
+
+
+def test_an_interrupted_training_says_so_exits_with_130_and_goes_on(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "quickstart", *overrides(), "--data", str(finished.home / "data" / "sample_byte260")]
+    words += ["--out", str(tmp_path), "--device", "cpu"]
+    with monkeypatch.context() as interrupting:
+        interrupting.setattr("underpar.train.loop.Interrupts", Asked)
+        assert main(words) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("interrupted at step 1; a checkpoint is in ")
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 12
 
 
 def test_fresh_training_leaves_no_score_of_other_weights(finished: Finished, tmp_path: Path) -> None:

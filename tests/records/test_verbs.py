@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from underpar.cli import compare, record, report
-from underpar.core.errors import RecordError
+from underpar.core.errors import ConfigError, RecordError
 from underpar.stats import StatsError
 
 FakeRun = Callable[..., Path]
@@ -64,11 +65,59 @@ def test_compare_prints_both_tests_and_a_sentence(fake_run: FakeRun, capsys: pyt
 
 def test_compare_refuses_one_run_and_repeats(fake_run: FakeRun) -> None:
     runs = [fake_run(s, bpb=1.2 + s / 100, points=20) for s in (1, 2)]
-    with pytest.raises(StatsError, match="at least 2 needed"):
+    with pytest.raises(StatsError, match="first set: 1 value, at least 2 needed"):
         call(compare, runs[0], "--against", *runs)
     again = runs[0].rename(runs[0].with_name("again"))
     with pytest.raises(RecordError, match="seed 1 occurs twice"):
         call(compare, again, fake_run(1, points=20), "--against", again, runs[1])
+
+
+def test_compare_refuses_what_cannot_be_compared(fake_run: FakeRun) -> None:
+    def runs(name: str, **how: object) -> list[Path]:
+        made = [fake_run(seed, bpb=1.2 + seed / 100, points=20, **how) for seed in (1, 2)]
+        return [folder.rename(folder.with_name(f"{name}-{folder.name}")) for folder in made]
+
+    plain, mixed, other = runs("plain"), runs("mixed"), runs("other")
+    change(mixed[1] / "config.json", lambda found: found["config"]["budget"].update(train_seconds=90.0))
+    with pytest.raises(RecordError, match=r"differ beyond the seed: budget\.train_seconds: 600\.0 against 90\.0"):
+        call(compare, *plain, "--against", *mixed)
+    for folder in other:
+        change(folder / "score.json", lambda found: found.update(tokens=found["tokens"] - 1))
+    assert call(compare, *plain, "--against", *other) == 0
+    with pytest.raises(RecordError, match="scored on different texts"):
+        call(compare, *plain, "--against", *other, "--metric", "val_loss")
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    found = json.loads(path.read_text())
+    edit(found)
+    path.write_text(json.dumps(found))
+
+
+def test_equal_sets_are_called_equal(fake_run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [fake_run(seed, bpb=1.2 + seed / 100, points=20) for seed in (1, 2)]
+    assert call(compare, *runs, "--against", *runs) == 0
+    assert "have the same mean val_bpb: not significant" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--threshold", "nan"), "argument --threshold: 'nan' is no finite number"),
+        (("--date", "tomorrow"), "argument --date: 'tomorrow' is no date such as 2026-04-30"),
+    ],
+)
+def test_record_refuses_what_is_no_number_or_date(
+    words: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(record, "run", "--out", "there", "--author", "me", *words)
+    assert said in capsys.readouterr().err
+
+
+def test_a_reference_needs_its_threshold() -> None:
+    with pytest.raises(ConfigError, match="name it with --threshold"):
+        call(record, "run", "--out", "there", "--author", "me", "--reference", "PR #1")
 
 
 def test_report_goes_beside_the_run(fake_run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:

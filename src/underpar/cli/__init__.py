@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import underpar
-from underpar.core.errors import UnderparError
+from underpar.core.errors import Interrupted, UnderparError
 
 VERBS = (
     "list",
@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
+    except Interrupted as problem:
+        print(problem, file=sys.stderr)
+        return 130
     except UnderparError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

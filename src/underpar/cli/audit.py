@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from underpar.cli.options import count
+
 if TYPE_CHECKING:
     from underpar.referee.audit.track import Track
 
@@ -25,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, help="for one folder: the earlier record to test it against")
     parser.add_argument("--all", action="store_true", help="for one folder: spell out what held, too")
     parser.add_argument("--page", type=Path, help="for a tree: also write a page with filters to this file")
-    parser.add_argument("--jobs", type=int, help="for a tree: processes (default: one for each core)")
+    parser.add_argument("--jobs", type=count, help="for a tree: processes (default: one for each core)")
     parser.add_argument("--source", action="store_true", help="for a script: print its innermost source, unpacked")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
@@ -85,7 +87,7 @@ def _tree(args: argparse.Namespace, track: Track | None) -> int:
     from underpar.referee.audit.tree import audit_tree
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    board = audit_tree(args.target, track=track, jobs=max(1, args.jobs or cores), on_progress=_show)
+    board = audit_tree(args.target, track=track, jobs=args.jobs or cores, on_progress=_show)
     if args.json:
         print_json(board.to_json())
     else:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from underpar.cli.options import add_json, add_recipe, add_run, add_training, print_json, resolve
+from underpar.cli.options import add_json, add_recipe, add_run, add_training, finite, print_json, resolve
 from underpar.cli.train import obtain
 
 HELP = (
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="RECIPE", help="with a target: also run this one, in turns, and compare times"
     )
-    parser.add_argument("--threshold", type=float, help="bpb that the record's one-sided test is held against")
+    parser.add_argument("--threshold", type=finite, help="bpb that the record's one-sided test is held against")
     add_json(parser)
 
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from underpar.cli.options import add_json, print_json
+from underpar.cli.options import add_json, positive, print_json
 
 HELP = "time to a target loss: one-sided test, misses, margin; against a baseline; with --record a speedrun folder"
 
@@ -13,7 +13,7 @@ HELP = "time to a target loss: one-sided test, misses, margin; against a baselin
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="runs of one recipe")
-    parser.add_argument("--target", type=float, default=3.28, help="loss in nats per token (default: 3.28)")
+    parser.add_argument("--target", type=positive, default=3.28, help="loss in nats per token (default: 3.28)")
     parser.add_argument(
         "--steps", action="store_true", help="the optimiser track: fewest steps by the z-rule, not seconds"
     )
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anchors", nargs="+", type=Path, default=[], metavar="RUN_DIR", help="runs of a reference recipe"
     )
-    parser.add_argument("--reference", type=float, help="seconds that the anchors stand for; needs --anchors")
+    parser.add_argument("--reference", type=positive, help="seconds that the anchors stand for; needs --anchors")
     parser.add_argument("--record", type=Path, help="write a record folder there")
     parser.add_argument("--author", default="anonymous", help="who the record folder names")
     add_json(parser)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from underpar.cli.options import count, finite, positive
+
 if TYPE_CHECKING:
     from underpar.referee.candidate import Candidate
     from underpar.referee.measurement import Event
@@ -54,15 +56,17 @@ def _add_program(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--val", type=Path, help="validation shard in the field's format, or a folder of them")
     group.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the command; repeatable")
     group.add_argument("--unit", choices=("nats", "bits"), default="nats", help="of the charges (default: nats)")
-    group.add_argument("--vocab-size", type=int, help="default: the tokenizer's, else the shard's largest id plus one")
+    group.add_argument(
+        "--vocab-size", type=count, help="default: the tokenizer's, else the shard's largest id plus one"
+    )
     group.add_argument(
         "--bos", type=int, help="id that starts a document (default: the tokenizer's, else the first one)"
     )
     group.add_argument("--unseen", type=Path, help="a shard of other text of the same kind, to compare the cost with")
     group.add_argument("--read", type=Path, action="append", default=[], help="more that it may read; repeatable")
-    group.add_argument("--memory-gb", type=float, default=8.0, help="of all its processes together (default: 8)")
-    group.add_argument("--processes", type=int, default=128, help="that it may run at once (default: 128)")
-    group.add_argument("--limit-seconds", type=float, help="that scoring the whole shard may take")
+    group.add_argument("--memory-gb", type=positive, default=8.0, help="of all its processes together (default: 8)")
+    group.add_argument("--processes", type=count, default=128, help="that it may run at once (default: 128)")
+    group.add_argument("--limit-seconds", type=positive, help="that scoring the whole shard may take")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +82,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--code", type=Path, help="the counted source, .tar.xz")
     group.add_argument(
-        "--limit-bytes", type=int, help="cap of artifact plus code (default: the run's own, else 16,000,000)"
+        "--limit-bytes", type=count, help="cap of artifact plus code (default: the run's own, else 16,000,000)"
     )
 
 
@@ -88,15 +92,21 @@ def _add_effort(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--plan", type=Path, metavar="FILE", help="the probes of an earlier verdict.json, to repeat it")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to score (default: cpu)")
     group.add_argument(
-        "--tolerance", type=float, help="relative difference of the score that is forgiven (default: 1e-4)"
+        "--tolerance", type=_share, help="relative difference of the score that is forgiven (default: 1e-4)"
     )
     group.add_argument("--seed", type=int, help="of the probes' random texts (default: derived from the files)")
     group.add_argument(
         "--time-limit",
-        type=float,
+        type=positive,
         metavar="SECONDS",
         help="of the clean process (default: 1800) or of one run of a program (600)",
     )
+
+
+def _share(text: str) -> float:
+    if not 0 <= (value := finite(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no relative difference: at least 0 and below 1")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,6 +27,10 @@ class TrainError(UnderparError):
     """Training cannot go on: a non-finite loss, a damaged checkpoint."""
 
 
+class Interrupted(TrainError):
+    """Somebody asked the run to end. A checkpoint is written; the same command goes on."""
+
+
 class ArtifactError(UnderparError):
     """An artifact is damaged, hostile, of another kind, or over its byte budget."""
 

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ def write_whole(path: Path, text: str) -> Path:
     A reader never sees half of it, and where writing fails the old file stays. What UTF-8 cannot hold becomes "?". It is not
     forced to the disk: a power cut may lose it. Raises OSError.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -146,8 +146,14 @@ class _Export:
                 raise DataError(f"{source.name} has no export '{name}'; {suggest(name, datasets)}")
             entry = datasets[name]
             return cls(source, prefix, name, dict(entry["stats"]), tokenizers[entry["tokenizer_name"]])
-        except (KeyError, TypeError, ValueError) as problem:
-            raise DataError(f"the manifest of {source.name} cannot be used: {problem!r}") from None
+        except KeyError as problem:
+            raise DataError(
+                f"the manifest of {source.name} is not that of an export: it has no {problem}; name another with --source"
+            ) from None
+        except (TypeError, ValueError) as problem:
+            raise DataError(
+                f"the manifest of {source.name} cannot be used: {problem}; name another with --source"
+            ) from None
 
     def count(self, key: str) -> int:
         value = self.stats.get(key)

@@ -8,7 +8,7 @@ import torch
 
 from underpar.core.clock import process_age
 from underpar.core.config import to_dict
-from underpar.core.errors import TrainError
+from underpar.core.errors import Interrupted
 from underpar.core.recipe import Resolved
 from underpar.core.world import World
 from underpar.kernels.attention import backend_for
@@ -37,7 +37,7 @@ def train(
 ) -> TrainResult:
     """Train, resuming from the newest checkpoint in the folder. Writes config, environment, events, trace and checkpoints.
 
-    Raises TrainError when interrupted (the checkpoint is written; the same command goes on from there).
+    Raises Interrupted when somebody asked for its end (the checkpoint is written; the same command goes on from there).
     """
     if world.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def train(
         if result.peak_memory_bytes is not None:
             append_memory(folder.log, result.peak_memory_bytes, torch.cuda.max_memory_reserved())
     if result.stop_reason == "interrupted":
-        raise TrainError(
+        raise Interrupted(
             f"interrupted at step {result.steps}; a checkpoint is in {folder.checkpoints}, the same command goes on"
         )
     return result

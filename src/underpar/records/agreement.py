@@ -1,4 +1,4 @@
-"""Runs held against each other and against their own files before they may stand in one record."""
+"""Runs held against each other and against their own files before they may stand in one record or one comparison."""
 
 import hashlib
 import lzma
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from underpar.core.errors import RecordError
+from underpar.records.claim import Metric
 from underpar.records.run import STAGES, Run, first_difference, sha256_of, tree_fingerprint
 
 _NEEDED = tuple(name for name in STAGES if name not in ("train.jsonl", "documents.npz", "baselines.json"))
@@ -29,6 +30,32 @@ def check_agreement(runs: Sequence[Run]) -> None:
         _check_artifact(run)
     for other in runs[1:]:
         _check_same_science(runs[0], other)
+
+
+def check_comparable(first: Sequence[Run], second: Sequence[Run], metric: Metric) -> None:
+    """Raise RecordError where a set mixes configurations, or the two were not scored on the same text.
+
+    Losses per token say nothing across tokenizers: for `val_loss` the tokens must be as many, too.
+    """
+    for runs in (first, second):
+        for other in runs[1:]:
+            difference = first_difference(runs[0].science, other.science)
+            if difference:
+                raise RecordError(
+                    f"{runs[0].folder} and {other.folder} differ beyond the seed: {difference}; a set is of one configuration"
+                )
+    units = ("bytes",) if metric == "val_bpb" else ("bytes", "tokens")
+    texts = {tuple(int(run.require("score.json")[unit]) for unit in units): run for run in (*first, *second)}
+    if len(texts) > 1:
+        (here, one), (there, other), *_ = texts.items()
+        raise RecordError(
+            f"{one.folder} and {other.folder} were scored on different texts ({_sizes(here, units)} against "
+            f"{_sizes(there, units)}): their {metric} cannot be compared; score both on the same data"
+        )
+
+
+def _sizes(numbers: Sequence[int], units: Sequence[str]) -> str:
+    return ", ".join(f"{number:,} {unit}" for number, unit in zip(numbers, units, strict=True))
 
 
 def _check_distinct(runs: Sequence[Run], key: Callable[[Run], Any], what: str, why: str) -> None:

@@ -26,8 +26,10 @@ class RunComparison:
 
     def sentence(self, first: str = "the first set", second: str = "the second set") -> str:
         """The verdict in one sentence. Welch decides: equal seeds do not make runs noisy together."""
+        if self.difference == 0:
+            return f"{first} and {second} have the same mean {self.metric}: {self.welch.outcome} (Welch)."
         size = f"{abs(self.difference):.6f} {self.metric}"
-        direction = "lower" if self.difference < 0 else "higher" if self.difference > 0 else "(no difference)"
+        direction = "lower" if self.difference < 0 else "higher"
         where = f"{1 - self.welch.alpha:.0%} interval {self.welch.low:+.6f} to {self.welch.high:+.6f}"
         return f"{first} is {size} {direction} than {second} ({where}): {self.welch.outcome} (Welch)."
 
@@ -55,14 +57,15 @@ def compare_runs(
 
     Raises StatsError for fewer than two runs on either side.
     """
+    summaries = summarise(first.values(), what="first set"), summarise(second.values(), what="second set")
     matched: TTest | None = None
     if first.keys() == second.keys():
         seeds = sorted(first)
         matched = paired([first[s] for s in seeds], [second[s] for s in seeds], shift=shift, alpha=alpha)
     return RunComparison(
         metric=metric,
-        first=summarise(first.values()),
-        second=summarise(second.values()),
+        first=summaries[0],
+        second=summaries[1],
         welch=welch(first.values(), second.values(), shift=shift, alpha=alpha),
         paired=matched,
     )

@@ -63,14 +63,14 @@ def sample_sd(values: Sequence[float]) -> float:
     return statistics.stdev(checked(values, "sample sd"))
 
 
-def summarise(values: Iterable[float], *, confidence: float = 0.95) -> Summary:
-    """Mean, sample sd and the two-sided Student t interval of the mean.
+def summarise(values: Iterable[float], *, confidence: float = 0.95, what: str = "summary") -> Summary:
+    """Mean, sample sd and the two-sided Student t interval of the mean. what: how an error names the sample.
 
     Raises StatsError for fewer than two values, a value that is not finite, or a confidence outside (0, 1).
     """
     from scipy.special import stdtrit
 
-    numbers = checked(values, "summary")
+    numbers = checked(values, what)
     checked_share(confidence, "confidence")
     mean, sd, n = statistics.fmean(numbers), statistics.stdev(numbers), len(numbers)
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * sd / math.sqrt(n)

@@ -42,8 +42,11 @@ class StepsToTarget:
 
     def sentence(self) -> str:
         where = f"at step {self.step:,}" if self.passes else f"at no common validation; at the last, step {self.step:,}"
+        one = len(self.losses) == 1
+        runs = "1 run" if one else f"{len(self.losses)} runs"
+        passes, fails = ("passes", "does not pass") if one else ("pass", "do not pass")
         return (
-            f"{len(self.losses)} runs {'pass' if self.passes else 'do not pass'} {self.target_nats:g} {where}: mean "
+            f"{runs} {passes if self.passes else fails} {self.target_nats:g} {where}: mean "
             f"{self.mean:.5f}, (target - mean) x sqrt(n) = {self.value:.5f}, {NEEDED} is needed."
         )
 
