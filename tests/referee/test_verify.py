@@ -20,6 +20,7 @@ from underpar.referee.jail.run import Jail
 from underpar.referee.measure import Job, measure
 from underpar.referee.measurement import Measurement
 from underpar.referee.plan import Plan
+from underpar.referee.probes.overlap import OverlapResult
 from underpar.referee.render import render
 from underpar.referee.sandbox import Limits
 from underpar.referee.submission import ARTIFACT_FILE, Submission, submission_from_run
@@ -148,6 +149,29 @@ def test_a_missing_token_or_document_is_refused(honest_case: Case) -> None:
     assert honest_case.claim.documents
     assert "coverage.claim" in lie(honest_case, tokens=honest_case.claim.tokens - 1)
     assert lie(honest_case, documents=honest_case.claim.documents + 1) == {"coverage.claim"}
+
+
+@pytest.mark.parametrize(
+    ("shared", "rise", "passes"), [(None, 0.0, False), (90, 0.0, True), (89, 0.0, False), (100, 0.5, False)]
+)
+def test_what_is_known_by_heart_may_have_been_learnt_in_the_training_shards(
+    honest_case: Case, shared: int | None, rise: float, passes: bool
+) -> None:
+    """It is disputed where the shards do not explain it, and where one altered token loses the place."""
+    flip = honest_case.facts["flip"]
+    trials = [trial | {"later_rise": rise, "later_dearer": 0.5} for trial in flip["trials"]]
+    facts = honest_case.facts | {
+        "flip": flip | {"trials": trials},
+        "free_run": {"tokens": 112, "start": 5, "nats": 0.1, "share_free": 0.1, "stretches": [[5, 112]]},
+    }
+    facts.pop("overlap", None)
+    if shared is not None:
+        counts = OverlapResult(2, 10_000, 40, 10, 0, None, 500, 100, 0, free_grams=100, shared_free_grams=shared)
+        facts["overlap"] = counts.to_json()
+    found = next(r for r in run_checks(replace(honest_case, facts=facts)) if r.id == "data.memory")
+    assert found.passed is passes
+    assert ("learnt there" in found.statement) is passes
+    assert ("of 100 13-grams" in found.statement) is (shared is not None)
 
 
 def test_understated_sizes_are_refused(honest_case: Case) -> None:

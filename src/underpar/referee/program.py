@@ -73,21 +73,20 @@ class ProgramExamination:
         if self.tokenizer is not None:
             found.facts["tokenizer"] = dict(self.tokenizer.identity)
         found.facts["alphabet"] = {"vocab_size": self.vocab_size, "bos_id": self.bos_id, "tokens": len(self.tokens)}
-        if one.train and self.bos_id is not None:
-            bos = self.bos_id
-            found.fact("overlap", lambda: overlap(self.tokens, bos, one.train))
         with ExitStack() as stack:
             jail = stack.enter_context(
                 Jail(one.inputs(), read_only=one.read_only, limits=one.limits, devices=one.devices)
             )
             predictor = found.stage("start", lambda: self._start(jail))
-            if predictor is None:
-                return
-            stack.callback(self._close, predictor)
-            if self.kind is Kind.AGGREGATE:
-                self._print(predictor, counts)
-            else:
-                self._charge(predictor, counts)
+            if predictor is not None:
+                stack.callback(self._close, predictor)
+                if self.kind is Kind.AGGREGATE:
+                    self._print(predictor, counts)
+                else:
+                    self._charge(predictor, counts)
+        if one.train and self.bos_id is not None:
+            bos, stretches = self.bos_id, found.facts.get("free_run", {}).get("stretches", [])
+            found.fact("overlap", lambda: overlap(self.tokens, bos, one.train, stretches))
 
     def _start(self, jail: Jail) -> ProgramPredictor:
         one = self.candidate

@@ -10,6 +10,7 @@ from typing import Any
 
 from underpar.core.errors import DataError
 from underpar.data.manifest import VAL_TEXT_FILE
+from underpar.data.shards import read_count, shard_files
 from underpar.data.tokenizer_base import IDENTITY_FILE, MODEL_FILE
 from underpar.referee.case import ByteLimit
 from underpar.referee.claim import Claim, read_claim_file
@@ -18,6 +19,8 @@ ARTIFACT_FILE = "artifact.upar"
 CODE_FILE = "code.tar.xz"
 SCORE_FILE = "score.json"
 SIZES_FILE = "artifact.json"
+MOST_TRAIN_TOKENS = 200_000_000
+"""A run's own training shards are compared with its held-out text unasked up to here: some twenty seconds."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Submission:
 
 
 def submission_from_run(run: Path, *, data: Path | None = None, limit_bytes: int | None = None) -> Submission:
-    """The artifact, code and claim of a run folder, with the held-out text of its prepared data.
+    """The artifact, code and claim of a run folder, with the held-out text and, if they are not too long, the training shards
+    of its prepared data.
 
     data: the prepared folder; None takes the one that the run's config.json names.
     Raises DataError naming the command that makes a missing file.
@@ -88,6 +92,7 @@ def submission_from_run(run: Path, *, data: Path | None = None, limit_bytes: int
     text, code = data / VAL_TEXT_FILE, run / CODE_FILE
     device = _device_of(run)
     packed = sizes.get("sha256")
+    train = tuple(shard_files(data, "train"))
     return Submission(
         artifact=run / ARTIFACT_FILE,
         tokenizer=data,
@@ -96,6 +101,7 @@ def submission_from_run(run: Path, *, data: Path | None = None, limit_bytes: int
         claim=Claim.of(score, sizes, {"packed_sha256": packed, "device": device}),
         limit=_limit(limit_bytes, sizes.get("budget_bytes")),
         command=" ".join([f"underpar verify {run} --data {data}", *_limit_option(limit_bytes)]),
+        train=train if sum(read_count(shard) for shard in train) <= MOST_TRAIN_TOKENS else (),
     )
 
 

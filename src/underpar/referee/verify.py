@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def verify(
     artifact, found = subject["files"][ARTIFACT_FILE], outcome.result or {}
     here = Measurement(on_event)
     if submission.train:
-        here.fact("overlap", lambda: _overlap(submission))
+        stretches = found.get("facts", {}).get("free_run", {}).get("stretches", [])
+        here.fact("overlap", lambda: _overlap(submission, stretches))
     case = Case(
         claim=submission.claim,
         limit=submission.limit,
@@ -108,13 +109,13 @@ def verify(
     return judge(case, subject, seed, spent)
 
 
-def _overlap(submission: Submission) -> OverlapResult:
+def _overlap(submission: Submission, stretches: Sequence[Sequence[int]]) -> OverlapResult:
     """The held-out documents among the training shards. Not in the clean process: no training data is there."""
     if submission.text is None:
         raise DataError("the raw held-out documents are needed to look for them among the training shards")
     tokenizer = load_tokenizer(submission.tokenizer)
     tokens = retokenise(submission.text, tokenizer, lambda done: None).stream.tokens
-    return overlap(tokens, tokenizer.bos_id, submission.train)
+    return overlap(tokens, tokenizer.bos_id, submission.train, stretches)
 
 
 def verify_program(candidate: Candidate, *, effort: Effort | None = None, on_event: Event = silent) -> Verdict:

@@ -74,6 +74,7 @@ def test_a_free_stretch_of_new_text_is_found_and_a_repetition_is_not() -> None:
     found = longest_free_run(charges, tokens)
     assert (found.tokens, found.start) == (100, 101)
     assert found.share_free == pytest.approx(100 / len(charges))
+    assert found.stretches == ((101, 100),)
     twice = np.concatenate([tokens, tokens])
     repeated = np.full(len(twice) - 1, 2.0)
     repeated[len(tokens) + 13 :] = 1e-4
@@ -94,3 +95,20 @@ def test_text_that_is_known_costs_less_than_text_that_is_not(tmp_path: Path) -> 
     assert unseen_gap(box(knows), held, path, 10_000).z < -6
     with pytest.raises(DataError, match="whole documents"):
         unseen_gap(box(fixed), held, path, 100)
+
+
+def test_every_long_stretch_is_named_the_longest_first() -> None:
+    tokens = np.concatenate(documents(12, 3))
+    charges = np.full(len(tokens) - 1, 2.0)
+    charges[100:170] = charges[300:340] = charges[400:500] = 1e-4
+    assert longest_free_run(charges, tokens).stretches == ((401, 100), (101, 70))
+
+
+def test_what_is_known_by_heart_is_looked_for_in_the_shards(tmp_path: Path) -> None:
+    held = np.concatenate(documents(10, 1))
+    copied = held[62:112]  # most of the second document, which begins with the BOS at 61
+    path = shard(tmp_path / "a_train_000000.bin", [*documents(40, 2), np.array([BOS], dtype=np.uint16), copied])
+    found = overlap(held, BOS, [path], [(62, 50), (200, 33)])
+    assert (found.free_grams, found.shared_free_grams) == (50 - 12 + 33 - 12, 50 - 12)
+    nothing = overlap(held, BOS, [path])
+    assert (nothing.free_grams, nothing.shared_free_grams) == (0, 0)

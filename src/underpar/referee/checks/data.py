@@ -5,13 +5,14 @@ from __future__ import annotations
 from underpar.referee import rules
 from underpar.referee.case import Case, Kind
 from underpar.referee.checks.registry import Finding, check
+from underpar.referee.probes.memory import LONG_TOKENS
 from underpar.referee.rules import Mark
 
 OVERLAP_SHARE = 0.01
 """Held-out documents that also stand in the training shards: below this share they may be copies that the source itself has."""
 HALF_SHARED_SHARE = 0.10
-FREE_TOKENS = 64
-"""A stretch of new text this long that costs nothing is no luck."""
+LEARNT_SHARE = 0.9
+"""Of the sequences of 13 tokens in what is known by heart, that stand in the training shards: they were learnt there."""
 LOST_SHARE = 0.02
 """Rise of the cost of everything behind one altered token, in the median. Honest predictors show a thousandth or less."""
 DEARER_SHARE = 0.8
@@ -52,10 +53,10 @@ def data_memory(case: Case) -> Finding:
         else f"; one altered token changes the cost of the rest by {rise:+.2%}, and {dearer or 0.0:.0%} of its tokens "
         "become dearer"
     )
-    if fact["tokens"] < FREE_TOKENS and not is_lost:
+    if fact["tokens"] < LONG_TOKENS and not is_lost:
         statement = (
             f"the longest stretch of new text at almost no cost has {fact['tokens']} tokens, expected fewer than "
-            f"{FREE_TOKENS}{lost} (expected below {LOST_SHARE:.0%} and {DEARER_SHARE:.0%}); a copy that finds its place "
+            f"{LONG_TOKENS}{lost} (expected below {LOST_SHARE:.0%} and {DEARER_SHARE:.0%}); a copy that finds its place "
             "again stays unseen"
         )
         return Finding(True, statement, evidence)
@@ -65,6 +66,13 @@ def data_memory(case: Case) -> Finding:
         if fact["start"] is not None
         else "no long stretch of new text is free"
     )
+    shown = case.facts.get("overlap", {})
+    grams, shared = int(shown.get("free_grams", 0)), int(shown.get("shared_free_grams", 0))
+    if grams:
+        free += f"; {shared:,} of {grams:,} 13-grams of such stretches stand in the training shards"
+        evidence |= {"free_grams": grams, "shared_free_grams": shared}
+    if grams and shared >= LEARNT_SHARE * grams and not is_lost:
+        return Finding(True, f"{free}, so that they were learnt there, as licences and forms are{lost}", evidence)
     statement = (
         f"{free}{lost}. Reading one: the text is stored, and followed word by word. Reading two: it was in the "
         "training data by right, as a licence or a form is"

@@ -12,6 +12,9 @@ from underpar.referee.probes.hashing import GRAM, gram_hashes
 FREE_NATS = 0.02
 """A token within a free stretch costs this at most on average. Byte models of real text never do so for long."""
 WINDOW = 32
+LONG_TOKENS = 64
+"""A stretch of new text this long that costs nothing is no luck."""
+MOST_STRETCHES = 1000
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class FreeRun:
     """What all of it cost."""
     share_free: float
     """Share of all tokens that lie in such stretches."""
+    stretches: tuple[tuple[int, int], ...] = ()
+    """Position of the first token and number of tokens of every one of at least 64, the thousand longest."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,8 +54,10 @@ def longest_free_run(charges: np.ndarray, tokens: np.ndarray) -> FreeRun:
     runs = edges.reshape(-1, 2)
     if not len(runs):
         return FreeRun(0, None, 0.0, 0.0)
-    first, stop = (int(edge) for edge in runs[np.argmax(runs[:, 1] - runs[:, 0])])
-    return FreeRun(stop - first, first + 1, float(charges[first:stop].sum()), float(free.mean()))
+    runs = runs[np.argsort(runs[:, 0] - runs[:, 1], kind="stable")]
+    first, stop = (int(edge) for edge in runs[0])
+    long = tuple((int(a) + 1, int(b - a)) for a, b in runs[:MOST_STRETCHES] if b - a >= LONG_TOKENS)
+    return FreeRun(stop - first, first + 1, float(charges[first:stop].sum()), float(free.mean()), long)
 
 
 def is_new(tokens: np.ndarray) -> np.ndarray:
