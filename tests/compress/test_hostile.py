@@ -93,7 +93,7 @@ NASTY = (
         "xz",
         "brotli",
         "zstd",
-        "mixing",
+        "mixing2",
         "plain",
         "scaled",
         "scaled+lowrank",

@@ -7,7 +7,9 @@ import torch
 from underpar.compress.codecs import Mixing
 from underpar.compress.container import read_artifact
 from underpar.compress.encoded import decode
-from underpar.compress.mixing import stream
+from underpar.compress.mixing.compiled import PHASED
+from underpar.compress.mixing.references import no_references
+from underpar.compress.mixing.settings import find_settings
 from underpar.compress.rounding import Nearest, Trellis
 from underpar.compress.trellis import NEXT_STATE, halves
 from underpar.compress.waterfill import prepare
@@ -78,4 +80,5 @@ def test_the_coder_recognises_the_trellis() -> None:
     values = torch.randn(300, 100, generator=torch.Generator().manual_seed(1))
     for rounding, expected in ((Nearest(), 0), (Trellis(), 1)):
         codes = rounding.choose(values.T.contiguous(), 127)[0].T.contiguous().numpy()
-        assert stream._settings(codes)[2] == expected
+        chosen = find_settings([codes], [no_references()])[0]
+        assert chosen[PHASED] == expected

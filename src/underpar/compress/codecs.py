@@ -113,13 +113,13 @@ class Xz(Codec):
 
 @config
 class Mixing(Codec):
-    """Adaptive models of rows and columns, mixed bit by bit, and an arithmetic coder: made for quantised weights.
+    """Adaptive models of rows and columns and an arithmetic coder: made for quantised weights.
 
     On codes that are noise of varying scale it goes below the order-0 entropy, which the other coders stay above.
     See `underpar.compress.mixing`.
     """
 
-    name: ClassVar[str] = "mixing"
+    name: ClassVar[str] = "mixing2"
     models_arrays: ClassVar[bool] = True
 
     def encode(self, data: bytes, pieces: Sequence[Piece] = ()) -> bytes:
@@ -221,5 +221,5 @@ _DECODERS: dict[str, Callable[[bytes, int, Sequence[Piece]], bytes]] = {
     "zstd": _decode_zstd,
     "brotli": _decode_brotli,
     "xz": _decode_xz,
-    "mixing": _decode_mixing,
+    "mixing2": _decode_mixing,
 }

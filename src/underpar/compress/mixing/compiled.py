@@ -20,21 +20,28 @@ REGISTER = (1 << REGISTER_BITS) - 1
 TOP = REGISTER_BITS - 8
 EVEN = 1 << 15
 
-CHANCE_BITS, COUNT_BITS = 22, 10
-"""An adaptive chance is 32 bits: the chance of a 1, and how many outcomes it has seen."""
+COUNT_BITS = 16
+"""An adaptive chance: the chance of a 1 in 32 bits, and below it how many outcomes it has seen."""
 CHANCE_MIN = 24
 """Least chance that is coded with, of 65,536; it also bounds what few bytes can unfold to."""
 STRETCH_RANGE, STRETCH_ONE = 2047, 256
 """The logistic domain: STRETCH_ONE * ln(p / (1 - p)), within +-STRETCH_RANGE."""
-MIXED_LIMIT, PLAIN_LIMIT = 400, 1000
+MIXED_LIMIT, PLAIN_LIMIT = 400, 4000
 """Outcomes after which a chance stops slowing down: mixed ones follow changes, the others hardly change."""
-LOG_STEPS = 64
-"""Steps an octave of the table of logarithms."""
+OCTAVES, LEAST_OCTAVE = 24, -10
+"""Variances are told apart from 2^-10 on; OCTAVES of them."""
+CELL_BITS = 3
+"""A prediction is told apart to 1/8 where the chances are looked up; everywhere else it has 8 fractional bits."""
+LEVEL_BITS, CLASS_BITS, FINE_BITS = 16, 3, 5
+"""A level is the logarithm of a variance with so many bits after the octave; classes and entries of tables have fewer."""
+CLASSES, FINE = OCTAVES << CLASS_BITS, OCTAVES << FINE_BITS
 SQUASH = 0
 STRETCH = SQUASH + 2 * STRETCH_RANGE + 2
 ADAPTATION = STRETCH + 4096
-LOGARITHM = ADAPTATION + (1 << COUNT_BITS)
-TRELLIS = LOGARITHM + (1 << 16)
+DEVIATION = ADAPTATION + PLAIN_LIMIT + 1
+INVERSE = DEVIATION + FINE
+SQUARE = INVERSE + FINE
+TRELLIS = SQUARE + (CLASSES << CELL_BITS)
 """Where the parts of the table `fixed` begin."""
 
 Compiled = Callable[..., Any]
@@ -83,19 +90,19 @@ def _code_bit(registers, data, chance, bit):
 @_inline
 def _learn(table, at, bit, limit, fixed):
     """Move a chance towards an outcome, the less the more it has seen."""
-    entry = np.int64(table[at])
+    entry = table[at]
     count, chance = entry & ((1 << COUNT_BITS) - 1), entry >> COUNT_BITS
     if bit:
-        chance += (((1 << CHANCE_BITS) - chance) >> 3) * fixed[ADAPTATION + count] >> 13
+        chance += ((1 << 32) - chance >> 16) * fixed[ADAPTATION + count]
     else:
-        chance -= (chance >> 3) * fixed[ADAPTATION + count] >> 13
+        chance -= (chance >> 16) * fixed[ADAPTATION + count]
     table[at] = chance << COUNT_BITS | min(count + 1, limit)
 
 
 @_inline
 def _code_adaptive(registers, data, table, at, bit, fixed):
     """One decision by one adaptive chance."""
-    chance = np.int64(table[at]) >> (COUNT_BITS + CHANCE_BITS - 16)
+    chance = table[at] >> (COUNT_BITS + 16)
     bit = _code_bit(registers, data, min(65536 - CHANCE_MIN, max(CHANCE_MIN, chance)), bit)
     _learn(table, at, bit, PLAIN_LIMIT, fixed)
     return bit
@@ -107,11 +114,11 @@ def _code_mixed(registers, data, table, weights, fixed, weight, first, second, t
 
     The three weights from place `weight` on have 16 fractional bits and learn from the error of the mixed chance.
     """
-    one = np.int64(fixed[STRETCH + (table[first] >> 20)])
-    two = np.int64(fixed[STRETCH + (table[second] >> 20)])
-    three = np.int64(fixed[STRETCH + (table[third] >> 20)])
+    one = fixed[STRETCH + (table[first] >> 36)]
+    two = fixed[STRETCH + (table[second] >> 36)]
+    three = fixed[STRETCH + (table[third] >> 36)]
     total = one * weights[weight] + two * weights[weight + 1] + three * weights[weight + 2]
-    chance = np.int64(fixed[SQUASH + 2048 + min(2047, max(-2047, total >> 16))])
+    chance = fixed[SQUASH + 2048 + min(2047, max(-2047, total >> 16))]
     bit = _code_bit(registers, data, chance, bit)
     error = (bit << 16) - chance
     weights[weight] += (one * error + (1 << 16)) >> 17
@@ -143,53 +150,36 @@ def _code_tree(registers, data, table, root, count, value, fixed):
 
 # ------------------------------------------------------------------------------------------------- matrices of codes
 
-NODES = 32
-"""Decisions about a distance: 'zero?' in three forms by the fraction of the prediction, then 'one?', 'two?', ..."""
-UNARY, ESCAPE_BITS = NODES - 3, 9
-"""Distances from UNARY on continue in plain bits."""
-CLASSES, CLASS_STEPS = 80, 4
-"""Classes of variance, and how many an octave. A variance is in units of 1/64."""
-COARSE = 2
-"""Classes merged where two are looked up together."""
-WIDE = CLASSES // COARSE
-MAX_VARIANCE = 1 << 24
-SHIFT_BITS, CLASS_BITS = 3, 7
-COLUMN_PRIOR, ROW_PRIOR = 3, 6
-"""What is expected of a column or a row before it is seen, in codes: the matrix's variance, and in part the last row's."""
-RECENT_SHIFT = 4
-"""The recent variance moves by 1/16 of the way to the last square."""
-MEAN_PRIOR, MEAN_MEMORY = 16, 128
-"""A column's mean starts from zero, as if seen so often, and forgets after so many rows."""
+NODES, ESCAPE_BITS = 44, 9
+"""Decisions 'here?' about a distance; what is farther goes on in plain bits."""
+SHIFT_FROM = (6 - LEAST_OCTAVE << CLASS_BITS) - 1
+"""Classes above it, standard deviations from 8 on, have low bits of a distance coded apart, one more an octave."""
+PHASED, LINEAR, LEVEL, COLUMN_PRIOR, COLUMN_MEMORY, ROW_PRIOR, MEAN_PRIOR, REFERS = range(8)
+SETTING_BITS = (1, 4, 8, 4, 4, 4, 4, 1)
+"""What is said of a matrix before its codes: are they a trellis's; how many rows that show nothing the predictions from the row
+so far begin with; the class of the variance; how many codes as expected a column's variance begins with and how many it keeps;
+what a row's variance and a column's mean begin with; are there references. Numbers are logarithms, and NEVER does without."""
+NEVER = 15
+RATE_BITS = 24
+RATE = round(1.4426950408889634 * (1 << RATE_BITS))
 REFERENCES, COEFFICIENT_BITS = 4, 6
 """Earlier rows that a row can be predicted from, and their multiples: two's complement, in sixteenths."""
+MAX_LINEAR = 1024
+"""Widest matrix with predictions from the row so far."""
 
-ABOVE, RECENT_ABOVE, LOG_ABOVE, VARIANCE, OFFSET, REFERRED, STATE, WORK = range(8)
-"""What is kept of each column: sums of the squares above, scaled by rows; the same lately; its logarithm; the variance
-expected, and then the square found; the mean; the prediction from other rows; the state of the trellis."""
+VARIANCE, MEAN, REFERRED, STATE, RATES, WORK = range(6)
+"""What is kept of each column: its level, its mean, the prediction from other rows, the state of the trellis; how fast a row's
+level moves at it."""
+SUM, BEFORE, ERROR, LINES = range(4)
+"""And for the prediction from the row so far: its sum, the code and the error in standard deviations, in 2^-5."""
 
-APART = CLASSES * NODES
-RECENT = APART + WIDE * WIDE * NODES
-LOW_BITS = RECENT + WIDE * WIDE * NODES
-SIGNS = LOW_BITS + 8 * 128
-MORE = SIGNS + CLASSES // 8 * 3 * 16
+OFFSETS = (1 << CELL_BITS) + 1
+SIDES = CLASSES * OFFSETS * NODES
+LOW_BITS = SIDES + (CLASSES << CELL_BITS)
+MORE = LOW_BITS + 8 * 128
 COEFFICIENTS = MORE + REFERENCES
 MATRIX_TABLE = COEFFICIENTS + (1 << COEFFICIENT_BITS)
-"""Where the adaptive chances of each kind begin; those of the product of row and column come first."""
-
-
-@_inline
-def _log(fixed, variance):
-    """LOG_STEPS * log2 of a variance up to MAX_VARIANCE."""
-    value = min(MAX_VARIANCE, max(1, variance))
-    if value < 1 << 16:
-        return np.int64(fixed[LOGARITHM + value])
-    return np.int64(fixed[LOGARITHM + (value >> 9)]) + 9 * LOG_STEPS
-
-
-@_inline
-def _class(log):
-    step = LOG_STEPS // CLASS_STEPS
-    return min(CLASSES - 1, max(0, (log + step // 2) // step))
+"""Where the adaptive chances of each kind begin; those of distances come first."""
 
 
 @_compile
@@ -208,101 +198,116 @@ def _code_references(registers, data, table, fixed, row, rows, coefficients):
     return REFERENCES
 
 
+@_inline
+def _code_distance(registers, data, table, fixed, context, cell, is_above, distance):
+    """How far a code is beyond the first one on its side of the prediction. Returns what to add to the code below it."""
+    shift = max(0, context - SHIFT_FROM + (1 << CLASS_BITS + 1) - 1 >> CLASS_BITS + 1)
+    first = (context * OFFSETS + ((1 << CELL_BITS) - cell if is_above else cell)) * NODES
+    high = NODES
+    for step in range(NODES):
+        if _code_adaptive(registers, data, table, first + step, 1 if distance >> shift == step else 0, fixed):
+            high = step
+            break
+    if high == NODES:
+        high += code_plain(registers, data, ESCAPE_BITS, (distance >> shift) - NODES)
+    if shift:
+        low = distance & ((1 << shift) - 1)
+        low = _code_tree(registers, data, table, LOW_BITS + min(high, 7) * 128, shift, low, fixed)
+        high = high << shift | low
+    return high + 1 if is_above else -high
+
+
 @_compile
-def code_matrix(registers, data, codes, table, weights, fixed, work, shift, variance_class, phased, rows, coefficients):
+def _predict(sums, factors, before):
+    """What a code says of those to its right. Of views that begin with them: only so is it compiled to vectors."""
+    for k in range(sums.size):
+        sums[k] += (factors[k] >> 8) * before
+
+
+@_compile
+def _adapt(factors, errors, step):
+    """Move the factors towards what would have predicted better."""
+    for k in range(factors.size):
+        factors[k] = min(1 << 21, max(-1 << 21, factors[k] + (step * errors[k] + 64 >> 7)))
+
+
+@_compile
+def code_matrix(registers, data, codes, table, fixed, settings, work, lines, factors, seen, rows, coefficients):
     """Code one matrix (rows, cols) of int8, which is read in encoding and written in decoding.
 
-    A code is predicted to within 1/16 by its column's mean and multiples of earlier rows; its distance from the
-    prediction is coded as decisions (0? 1? 2? ..., low bits, sign). What distances are like depends on their
-    scale, to which row and column contribute: what is above tells of the column, what is to the left of the row. Three
-    views of it give three chances for each decision: the product of both, the two apart, and the two over the last few
-    codes only.
+    A code is predicted by its column's mean, by multiples of earlier rows, and by what the codes to its left were in other
+    rows. It is coded as the side of the prediction that it is on, then how far: 'here?' code by code, low bits
+    where they are large. Each decision has an adaptive chance for the variance that is expected, the product of one for the
+    column and one for the row. Both move by what every code turns out to be, the less the more they have seen.
 
     Args:
-        work: (WORK, cols) int64, zero.
-        shift: low bits of a distance that are coded apart. variance_class: of the matrix, to begin with.
-        phased: 1 for codes chosen by the trellis, whose values are half a step above them in its odd states.
-        rows, coefficients: (rows, REFERENCES) int64, the references; -1 ends a row's; (1, REFERENCES) without any.
-        In decoding these five are found in the stream; `rows` and `coefficients` are as without any.
+        settings: (REFERS + 1,) int64; found in the stream in decoding.
+        work, lines: (WORK, cols) int64 and (LINES, cols) int32, zero. factors, seen: (cols, cols) int32, by which a
+            code predicts those to its right, in 2^-22, and (1,) int64, how many rows they have learnt from: kept
+            between matrices of one width. Wider ones than MAX_LINEAR give any.
+        rows, coefficients: (rows, REFERENCES) int64, the references, -1 ends a row's; (1, REFERENCES) for none and in decoding.
     """
     height, width = codes.shape
-    shift = code_plain(registers, data, SHIFT_BITS, shift)
-    variance_class = min(CLASSES - 1, code_plain(registers, data, CLASS_BITS, variance_class))
-    phased = code_plain(registers, data, 1, phased)
-    refers = code_plain(registers, data, 1, 1 if rows.shape[0] > 1 else 0)
-    mean = np.int64(1) << (variance_class // CLASS_STEPS)
-    last, total = mean, np.int64(0)
+    for k in range(REFERS + 1):
+        settings[k] = code_plain(registers, data, SETTING_BITS[k], settings[k])
+    phased, linear = settings[PHASED], settings[LINEAR] < NEVER and width <= MAX_LINEAR
+    memory = 1 << settings[COLUMN_MEMORY] if settings[COLUMN_MEMORY] < NEVER else height
     for j in range(width):
-        work[RECENT_ABOVE, j] = mean
+        work[VARIANCE, j] = settings[LEVEL] << LEVEL_BITS - CLASS_BITS
+        work[RATES, j] = RATE // (j + (1 << settings[ROW_PRIOR])) if settings[ROW_PRIOR] < NEVER else 0
+    usual = np.int64(0)
     for i in range(height):
-        if refers:
+        if settings[REFERS]:
             at = i if rows.shape[0] > 1 else 0
             count = _code_references(registers, data, table, fixed, i, rows[at], coefficients[at])
             for j in range(width):
                 work[REFERRED, j] = 0
                 for k in range(count):
-                    work[REFERRED, j] += coefficients[at, k] * codes[rows[at, k], j]
+                    work[REFERRED, j] += coefficients[at, k] * codes[rows[at, k], j] << 4
+        column_rate = RATE // (min(i, memory) + (1 << settings[COLUMN_PRIOR]))
+        mean_rate = (1 << 16) // (i + (1 << settings[MEAN_PRIOR])) if settings[MEAN_PRIOR] < NEVER else 0
+        row, power = usual, np.int64(0)
         for j in range(width):
-            work[VARIANCE, j] = min(MAX_VARIANCE, max(1, (COLUMN_PRIOR * mean + work[ABOVE, j]) // (COLUMN_PRIOR + i)))
-            work[LOG_ABOVE, j] = _log(fixed, work[VARIANCE, j])
-        log_mean = _log(fixed, mean)
-        recent = (6 * last + 10 * mean) >> 4
-        left, count, row_total = ROW_PRIOR * recent, ROW_PRIOR, np.int64(0)
-        memory = min(MEAN_PRIOR + i, MEAN_MEMORY)
-        for j in range(width):
-            log_left = _log(fixed, left // count)
-            both = _class(work[LOG_ABOVE, j] + log_left - log_mean)
-            apart = _class(work[LOG_ABOVE, j]) // COARSE * WIDE + _class(log_left) // COARSE
-            lately = _class(_log(fixed, work[RECENT_ABOVE, j])) // COARSE * WIDE + _class(_log(fixed, recent)) // COARSE
-            half = 8 * (work[STATE, j] & 1)
-            guess = min(127 << 4, max(-128 << 4, work[REFERRED, j] + (work[OFFSET, j] >> 8) - half))
-            centre = (guess + 8) >> 4
-            fraction = guess - (centre << 4)
-            difference = np.int64(codes[i, j]) - centre
-            distance = abs(difference)
+            level = min((OCTAVES << LEVEL_BITS) - 1, max(0, work[VARIANCE, j] + row))
+            context, fine = level >> LEVEL_BITS - CLASS_BITS, level >> LEVEL_BITS - FINE_BITS
+            half = work[STATE, j] & 1
+            guess = work[REFERRED, j] + (work[MEAN, j] >> 8) - (half << 7)
+            shift = 0
+            if linear:
+                shift = min(1000, max(-1000, np.int64(lines[SUM, j]) >> 11)) * fixed[DEVIATION + fine] >> 8
+            guess = min(127 << 8, max(-128 << 8, guess + shift))
 
-            high = UNARY
-            node = 0 if abs(fraction) < 3 else (1 if abs(fraction) < 6 else 2)
-            first, second, third = both * NODES, APART + apart * NODES, RECENT + lately * NODES
-            for step in range(UNARY):
-                bit = 1 if distance >> shift == step else 0
-                bit = _code_mixed(
-                    registers, data, table, weights, fixed, 3 * node, first + node, second + node, third + node, bit
-                )
-                if bit:
-                    high = step
-                    break
-                node = step + 3
-            if high == UNARY:
-                high += code_plain(registers, data, ESCAPE_BITS, (distance >> shift) - UNARY)
-            low = distance & ((1 << shift) - 1)
-            if shift:
-                low = _code_tree(registers, data, table, LOW_BITS + min(high, 7) * 128, shift, low, fixed)
-            distance = high << shift | low
-            if distance:
-                sign = SIGNS + ((both >> 3) * 3 + min(distance, 3) - 1) * 16 + fraction + 8
-                negative = _code_adaptive(registers, data, table, sign, 1 if difference < 0 else 0, fixed)
-                difference = -distance if negative else distance
-            else:
-                difference = 0
-            codes[i, j] = code = ((centre + difference + 128) & 255) - 128
+            cell = guess + (1 << 7 - CELL_BITS) >> 8 - CELL_BITS
+            below, cell = cell >> CELL_BITS, cell & (1 << CELL_BITS) - 1
+            code = np.int64(codes[i, j])
+            is_above = _code_adaptive(
+                registers, data, table, SIDES + (context << CELL_BITS) + cell, 1 if code > below else 0, fixed
+            )
+            code = below + _code_distance(
+                registers, data, table, fixed, context, cell, is_above, code - below - 1 if is_above else below - code
+            )
+            codes[i, j] = code = (code + 128 & 255) - 128
 
             if phased:
                 work[STATE, j] = fixed[TRELLIS + 2 * work[STATE, j] + (code & 1)]
-            square = min(MAX_VARIANCE, (distance * distance << 6) >> (2 * shift))
-            left += min(MAX_VARIANCE, square * mean // work[VARIANCE, j])
-            count += 1
-            work[RECENT_ABOVE, j] += (square - work[RECENT_ABOVE, j]) >> RECENT_SHIFT
-            recent += (square - recent) >> RECENT_SHIFT
-            work[OFFSET, j] += (((code << 4) + half - work[REFERRED, j] << 8) - work[OFFSET, j]) // memory
-            work[VARIANCE, j] = square
-            row_total += square
-        last = min(MAX_VARIANCE, max(1, left // count))
-        scale = (mean << 12) // last
-        for j in range(width):
-            work[ABOVE, j] += min(MAX_VARIANCE, work[VARIANCE, j] * scale >> 12)
-        total += row_total // width
-        mean = min(MAX_VARIANCE, max(1, total // (i + 1)))
+            error = (code << 8) - guess
+            deviations = error * fixed[INVERSE + fine] >> 20
+            if linear:
+                before = min(127, max(-127, (error + shift) * fixed[INVERSE + fine] >> 23))
+                power += before * before
+                lines[BEFORE, j], lines[ERROR, j] = before, min(127, max(-127, deviations >> 3))
+                _predict(lines[SUM, j + 1 :], factors[j, j + 1 :], np.int32(before))
+            excess = min(1 << 24, (deviations * deviations >> 4) - fixed[SQUARE + (context << CELL_BITS) + cell])
+            row += min(1 << LEVEL_BITS, excess * work[RATES, j] >> 20)
+            work[VARIANCE, j] += min(1 << LEVEL_BITS, excess * column_rate >> 20)
+            work[MEAN, j] += error * mean_rate >> 8
+        usual += row - usual >> 3
+        if linear:
+            rate = (1 << 24) // max(1 << 7, seen[0] + (1 << settings[LINEAR]) + (power >> 10))
+            for j in range(width):
+                _adapt(factors[j, j + 1 :], lines[ERROR, j + 1 :], np.int32(lines[BEFORE, j] * rate >> 5))
+                lines[SUM, j] = 0
+            seen[0] += 1
 
 
 @_compile

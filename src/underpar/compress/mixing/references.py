@@ -7,8 +7,8 @@ from underpar.compress.mixing.compiled import COEFFICIENT_BITS, REFERENCES
 
 BLOCK = 256
 """Rows whose similarities are held at once."""
-OVERHEAD_BITS = 8.0
-"""Of one reference besides its number: the multiple and the flag that it is there, and what is left to doubt."""
+OVERHEAD_BITS = 13.0
+"""Of one reference besides its number: the multiple, and what predictions from the row so far would have saved anyway."""
 MIN_ROWS, MIN_WIDTH = 64, 32
 """Smaller matrices have nothing to refer to that would pay."""
 

@@ -1,27 +1,22 @@
 """Streams of the mixing coder: several arrays one after another, with one set of adaptive chances for all."""
 
 from collections.abc import Iterator, Sequence
-from math import ceil, log2
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from underpar.compress.codecs import Piece
 from underpar.compress.mixing import compiled, tables
-from underpar.compress.mixing.references import find_references, no_references
-from underpar.compress.trellis import halves
+from underpar.compress.mixing.references import References, find_references, no_references
+from underpar.compress.mixing.settings import find_settings
 
 MAX_WIDTH, FOLD = 1 << 16, 1024
 """A matrix wider than MAX_WIDTH is coded in rows of FOLD, which bounds the memory for its columns."""
-STORED = 255
-"""First byte of a stream that is not coded. Otherwise it is the first matrix's class of variance."""
+CODED, STORED = 0, 255
+"""First byte of a stream."""
 CODES_PER_BYTE = 1 << 14
 """More than one byte can hold: a decision costs at least -log2(1 - CHANCE_MIN / 65536) bits."""
-TRELLIS_SHIFT = 0.25
 SEAL_BITS = 16
-TYPICAL_DISTANCE = 5
-"""Codes with a larger mean magnitude have low bits coded apart."""
 
 
 def encode(data: bytes, pieces: Sequence[Piece]) -> bytes:
@@ -29,21 +24,33 @@ def encode(data: bytes, pieces: Sequence[Piece]) -> bytes:
 
     Cost: about 0.1 microseconds a code on one core, and for finding similar rows up to 4 * rows^2 * cols multiply-adds.
     """
-    arrays = [(piece, raw) for piece, raw in _places(np.frombuffer(data, np.uint8), pieces)]
-    settings = [
-        _settings(raw.view(np.int8).reshape(piece.rows, piece.cols)) if piece.item_bytes == 1 else None
-        for piece, raw in arrays
-    ]
-    first = next((chosen[1] for chosen in settings if chosen), 0)
-    coder = _Coder(np.zeros(len(data), np.uint8), first, decoding=False)
-    for (piece, raw), chosen in zip(arrays, settings, strict=True):
-        if chosen is None:
+    arrays = list(_places(np.frombuffer(data, np.uint8), pieces))
+    matrices = [raw.view(np.int8).reshape(piece.rows, piece.cols) for piece, raw in arrays if piece.item_bytes == 1]
+    references = [find_references(codes) for codes in matrices]
+    settings = find_settings(matrices, references)
+    blobs = [bytes([STORED]) + data, _encode(arrays, settings, references)]
+    if any(chosen[compiled.LINEAR] < compiled.NEVER for chosen in settings):
+        for chosen in settings:  # rows of several kinds can upset the predictions, which shows only here
+            chosen[compiled.LINEAR] = compiled.NEVER
+        blobs.append(_encode(arrays, settings, references))
+    return min(blobs, key=len)
+
+
+def _encode(
+    arrays: Sequence[tuple[Piece, NDArray[np.uint8]]],
+    settings: Sequence[NDArray[np.int64]],
+    references: Sequence[References],
+) -> bytes:
+    size = sum(raw.size for _, raw in arrays)
+    coder = _Coder(np.zeros(size, np.uint8), decoding=False)
+    known = zip(settings, references, strict=True)
+    for piece, raw in arrays:
+        if piece.item_bytes > 1:
             coder.words(raw.reshape(-1, piece.item_bytes)[:, ::-1].copy())
         else:
-            coder.matrix(raw.view(np.int8).reshape(piece.rows, piece.cols).copy(), *chosen)
-    coder.seal(len(data))
-    blob = coder.finish()
-    return bytes([first]) + blob if len(blob) < len(data) else bytes([STORED]) + data
+            coder.matrix(raw.view(np.int8).reshape(piece.rows, piece.cols).copy(), *next(known))
+    coder.seal(size)
+    return bytes([CODED]) + coder.finish()
 
 
 def decode(blob: bytes, size: int, pieces: Sequence[Piece]) -> bytes:
@@ -58,9 +65,11 @@ def decode(blob: bytes, size: int, pieces: Sequence[Piece]) -> bytes:
         if len(blob) - 1 != size:
             raise ValueError(f"it stores {len(blob) - 1:,} bytes, not {size:,}")
         return blob[1:]
+    if blob[0] != CODED:
+        raise ValueError(f"it begins with {blob[0]}")
     if size > CODES_PER_BYTE * (len(blob) + 8):
         raise ValueError(f"so few bytes cannot hold {size:,}")
-    coder = _Coder(np.frombuffer(bytearray(blob[1:]), np.uint8), min(blob[0], compiled.CLASSES - 1), decoding=True)
+    coder = _Coder(np.frombuffer(bytearray(blob[1:]), np.uint8), decoding=True)
     out = np.zeros(size, np.uint8)
     for piece, raw in _places(out, pieces):
         if piece.item_bytes > 1:
@@ -78,31 +87,39 @@ def decode(blob: bytes, size: int, pieces: Sequence[Piece]) -> bytes:
 class _Coder:
     """One arithmetic code and the state of the two models, each made when it is first needed."""
 
-    def __init__(self, data: NDArray[np.uint8], variance_class: int, *, decoding: bool) -> None:
-        self.data, self.variance_class, self.decoding = data, variance_class, decoding
+    def __init__(self, data: NDArray[np.uint8], *, decoding: bool) -> None:
+        self.data = data
         ahead = compiled.REGISTER_BITS // 8
         value = int.from_bytes(data[:ahead].tobytes().ljust(ahead, b"\0"), "big") if decoding else 0
         registers = [0, compiled.REGISTER, value, ahead if decoding else 0, int(decoding)]
         self.registers = np.array(registers, np.int64)
-        self._matrix: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
-        self._words: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
+        self._matrix: NDArray[np.int64] | None = None
+        self._factors: dict[int, tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
+        self._words: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
-    def matrix(self, codes: NDArray[np.int8], shift: int = 0, variance_class: int = 0, phased: int = 0) -> None:
+    def matrix(
+        self,
+        codes: NDArray[np.int8],
+        settings: NDArray[np.int64] | None = None,
+        references: References | None = None,
+    ) -> None:
         if self._matrix is None:
-            self._matrix = tables.matrix_table(self.variance_class), tables.matrix_weights()
-        references = no_references() if self.decoding else find_references(codes)
-        work = np.zeros((compiled.WORK, codes.shape[1]), np.int64)
+            self._matrix = tables.matrix_table()
+        width = codes.shape[1]
+        if width not in self._factors:
+            size = width if width <= compiled.MAX_LINEAR else 1
+            self._factors[width] = np.zeros((size, size), np.int32), np.zeros(1, np.int64)
         compiled.code_matrix(
             self.registers,
             self.data,
             codes,
-            *self._matrix,
+            self._matrix,
             tables.fixed(),
-            work,
-            shift,
-            variance_class,
-            phased,
-            *references,
+            np.zeros(len(compiled.SETTING_BITS), np.int64) if settings is None else settings,
+            np.zeros((compiled.WORK, width), np.int64),
+            np.zeros((compiled.LINES, width), np.int32),
+            *self._factors[width],
+            *(references or no_references()),
         )
 
     def words(self, words: NDArray[np.uint8]) -> None:
@@ -143,23 +160,3 @@ def _folded(piece: Piece) -> list[Piece]:
         return [piece]
     rows, rest = divmod(piece.rows * piece.cols, FOLD)
     return [Piece(rows, FOLD), Piece(1, rest)]
-
-
-def _settings(codes: NDArray[np.int8]) -> tuple[int, int, int]:
-    """How many low bits to take off distances, the class of variance of what is left, and whether a trellis shows."""
-    wide = codes.astype(np.float64)
-    magnitude = float(np.abs(wide).mean())
-    shift = max(0, ceil(log2(magnitude / TYPICAL_DISTANCE))) if magnitude > 0 else 0
-    variance = float((wide * wide).mean()) * 64 / 4**shift
-    steps = compiled.CLASS_STEPS * log2(max(1.0, variance))
-    return shift, min(compiled.CLASSES - 1, round(steps)), int(_is_trellis(codes))
-
-
-def _is_trellis(codes: NDArray[np.int8]) -> bool:
-    """Whether codes are half a step smaller where the trellis adds half a step: the mark of codes that were chosen by it."""
-    if codes.shape[0] < 2:
-        return False
-    above = halves(torch.from_numpy(codes.copy())).numpy()
-    if not 64 <= above.sum() <= above.size - 64:
-        return False
-    return bool(codes[~above].mean() - codes[above].mean() > TRELLIS_SHIFT)
