@@ -14,6 +14,7 @@ from underpar.kernels import attention
 from underpar.lab.adaptive import MODES, PLAIN
 from underpar.recipes import registry
 from underpar.referee.audit import track
+from underpar.train import sinks
 
 Outcome = tuple[int, str, str]
 
@@ -187,6 +188,12 @@ def test_help_names_every_track(underpar: Callable[..., Outcome], verb: str) -> 
     assert tuple(registry.tracks) == options.TRACKS
     _, out, _ = underpar(verb, "--help")
     assert ", ".join(registry.tracks) in unwrapped(out)
+
+
+def test_training_takes_every_sink(underpar: Callable[..., Outcome]) -> None:
+    assert tuple(sinks.SINKS) == options.SINKS
+    _, out, _ = underpar("train", "--help")
+    assert f"--sink {{{','.join(options.SINKS)}}}" in unwrapped(out)
 
 
 def test_help_of_audit_names_every_track_that_it_knows(underpar: Callable[..., Outcome]) -> None:

@@ -39,7 +39,20 @@ def test_same_training_other_packing(finished: Finished, tmp_path: Path) -> None
     assert summary["fingerprint"] != json.loads(trained.config.read_text())["fingerprint"]
     assert summary["unquantised_bpb"] == run_summary(trained)["unquantised_bpb"]
     assert summary["bpb"] != run_summary(trained)["bpb"]
-    assert "pack.quantiser.matrix.bits" not in summary["no_effect"]
+    assert summary["no_effect"] == []  # training's settings were read, in the run that trained
+
+
+def test_what_had_no_effect_on_the_training_has_none_here(finished: Finished, tmp_path: Path) -> None:
+    trained, folder = RunFolder(tmp_path / "trained"), RunFolder(tmp_path / "taken")
+    shutil.copytree(finished.folders[0].path, trained.path)
+    effects = json.loads(trained.effects.read_text())
+    (entry,) = [entry for entry in effects["settings"] if entry["path"] == "data.loader.seq_len"]
+    entry |= {"matters": False, "why": "nobody looked"}
+    trained.effects.write_text(json.dumps(effects))
+    take_training(resolved(), folder, trained, finished.home / "data" / "sample_byte260", World())
+    taken = {entry["path"]: entry for entry in json.loads(folder.effects.read_text())["settings"]}
+    assert taken["data.loader.seq_len"] == entry
+    assert taken["data.loader.batch_tokens"]["matters"] is True
 
 
 def test_packing_on_text_of_the_models_own(finished: Finished, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 TRACKS = ("golf-record", "golf-mini", "golf-cpu", "speedrun-small", "speedrun-mini", "speedrun-toy")
 """Those of recipes/tracks.py, which imports torch; a test keeps them equal."""
 
+SINKS = ("tensorboard", "wandb", "trackio")
+"""Those of train/sinks.py, likewise."""
+
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """RECIPE, --track and --set."""
@@ -41,8 +44,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--trained-as", metavar="RECIPE",
         help="take the training from this recipe's finished run of the same seed in --out; both must train alike",
     )  # fmt: skip
-    sinks = ("tensorboard", "wandb", "trackio")
-    parser.add_argument("--sink", action="append", default=[], choices=sinks, help="also log there; repeatable")
+    parser.add_argument("--sink", action="append", default=[], choices=SINKS, help="also log there; repeatable")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,11 @@ _TRAINING_LINES = (
 )
 
 
+def is_after_training(path: str) -> bool:
+    """Whether a setting is read by the stages after training alone."""
+    return any(path == room or path.startswith(f"{room}.") for room in AFTER_TRAINING)
+
+
 def adopt(resolved: Resolved[Recipe], folder: RunFolder, trained: RunFolder) -> str:
     """Give `folder` the training of the finished run `trained`: checkpoint (linked where the disk can), events, log, figures.
 
@@ -42,7 +47,7 @@ def adopt(resolved: Resolved[Recipe], folder: RunFolder, trained: RunFolder) -> 
     differing = [
         str(change)
         for change in diff(from_dict(described["config"], Recipe), resolved.config)
-        if not any(change.path == path or change.path.startswith(f"{path}.") for path in AFTER_TRAINING)
+        if not is_after_training(change.path)
     ]
     if differing:
         raise UnderparError(

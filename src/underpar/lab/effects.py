@@ -23,6 +23,7 @@ from underpar.core.world import World
 from underpar.data.validation import ValStream
 from underpar.evaluate.score import score
 from underpar.evaluate.windows import Window
+from underpar.lab.adopt import is_after_training
 from underpar.lab.files import RunFolder, read_json, write_json
 from underpar.nn.lookback import BigramTable, SparseBigramTable
 from underpar.optim.schedules import Progress, Schedule, Settings
@@ -76,12 +77,24 @@ class Watch:
         by_hand = {change.path for change in diff(self._at_track, self.config)}
         return judge_training(self.config, self.reference, self._ledger.reads, trainer, by_hand)
 
-    def write(self, folder: RunFolder, trainer: Trainer | None) -> None:
-        """effects.json; later stages complete it. trainer: None where the training of another run was taken over."""
-        if trainer is None:
-            found = [Effect(c.path, c.old, c.new, None, "not read by training") for c in self.changes]
-        else:
-            found = self.judge(trainer)
+    def write(self, folder: RunFolder, trainer: Trainer) -> None:
+        """effects.json; later stages complete it."""
+        self._write(folder, self.judge(trainer))
+
+    def write_taken(self, folder: RunFolder, trained: RunFolder) -> None:
+        """effects.json where the training of another run was taken over: of training's settings, what that one showed."""
+        shown = {(e.path, e.old, e.new): (e.matters, e.why) for e in _effects(trained)}
+        found = []
+        for change in self.changes:
+            verdict: Verdict = None, "not read by training"
+            if not is_after_training(change.path):
+                verdict = shown.get(
+                    (change.path, change.old, change.new), (True, "of the training that was taken over")
+                )
+            found.append(Effect(change.path, change.old, change.new, *verdict))
+        self._write(folder, found)
+
+    def _write(self, folder: RunFolder, found: list[Effect]) -> None:
         effects = [asdict(effect) for effect in found]
         write_json(folder.effects, {"against": self.against, "stages": ["train"], "settings": effects})
 

@@ -127,7 +127,7 @@ def take_training(
         _describe_run(
             resolved, folder, data, watch, world, trained={"as": str(trained.path), "fingerprint": fingerprint}
         )
-        watch.write(folder, None)
+        watch.write_taken(folder, trained)
         say(f"{folder.path}: training taken from {trained.path}")
     world.barrier()
     return read_result(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from underpar.referee.adapters.python import Target
 from underpar.referee.case import ByteLimit
 from underpar.referee.claim import Claim
 from underpar.referee.jail.run import JailLimits
+from underpar.referee.submission import identity
 
 MAX_SUBMISSION_BYTES = 1 << 30
 UNITS = {"nats": 1.0, "bits": 1.0 / BITS_PER_NAT}
@@ -141,12 +141,3 @@ def check_folder(folder: Path) -> None:
             raise DataError(
                 f"{folder} holds more than {MAX_SUBMISSION_BYTES:,} bytes; name the folder of the submission alone"
             )
-
-
-def identity(path: Path) -> dict[str, Any]:
-    """sha256 and bytes of a file. Raises DataError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
-    except OSError as problem:
-        raise DataError(f"cannot read {path}: {problem.strerror}") from None

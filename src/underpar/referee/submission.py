@@ -73,7 +73,7 @@ class Submission:
     def describe(self) -> dict[str, Any]:
         """sha256 and bytes of every file, as plain JSON data."""
         files = self.copies() | ({CODE_FILE: self.code} if self.code else {})
-        return {"files": {name: _identity(path) for name, path in files.items()}, "command": self.command}
+        return {"files": {name: identity(path) for name, path in files.items()}, "command": self.command}
 
 
 def submission_from_run(run: Path, *, data: Path | None = None, limit_bytes: int | None = None) -> Submission:
@@ -159,7 +159,8 @@ def _device_of(run: Path) -> str | None:
     return "cuda" if read_claim_file(path).get("gpu") else "cpu"
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def identity(path: Path) -> dict[str, Any]:
+    """sha256 and bytes of a file. Raises DataError when it cannot be read."""
     try:
         with path.open("rb") as file:
             return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}

@@ -14,8 +14,6 @@ from underpar.referee.rules import Mark
 CHARGING = (Kind.ARTIFACT, Kind.POSITIONS)
 REPEAT_TOLERANCE = 1e-4
 """Relative difference of the sums of two equal runs: a twentieth of the smallest gain that counts as a record."""
-SHAPE_TOLERANCE_NATS = 1e-3
-"""Other processes see other shapes: this much of one charge may be rounding."""
 
 
 @check("process.repeats", "two equal runs give the same charges", rules.REPRODUCIBLE, *CHARGING)
