@@ -146,6 +146,24 @@ def test_checks_go_and_refusals_that_end_a_program_stay() -> None:
     assert "if size > 1" in left
 
 
+def test_what_a_module_offers_is_no_field_of_that_name() -> None:
+    source = simple("""
+        import functools
+        class Recipe:
+            def __init__(self):
+                self.cache = None
+        @functools.cache
+        def once(recipe):
+            print("told")
+            return 3 if recipe.cache is None else 4
+        def main():
+            return once(Recipe())
+    """)
+    assert "@functools.cache" in source
+    assert "recipe.cache" not in source
+    assert run(source) == 3
+
+
 def test_short_names_are_the_same_everywhere_and_spare_what_others_know() -> None:
     source = """
         class Recipe:

@@ -39,7 +39,10 @@ def fold_facts(tree: ast.Module, foreign: frozenset[str]) -> ast.Module:
     idle = {
         f"{key}()" for key, family in within.items() if all(isinstance(f.body[0], ast.Return) for f in family.functions)
     }
-    tree = _Attributes(known, idle).visit(tree)
+    modules = {
+        alias.asname or alias.name for node in walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    tree = _Attributes(known, idle, modules).visit(tree)
     drop_unread(within.values())
     return tree
 
@@ -70,8 +73,8 @@ class _Names(ast.NodeTransformer):
 
 
 class _Attributes(ast.NodeTransformer):
-    def __init__(self, known: Mapping[str, Any], idle: Set[str]) -> None:
-        self.known, self.idle = known, idle
+    def __init__(self, known: Mapping[str, Any], idle: Set[str], modules: Set[str]) -> None:
+        self.known, self.idle, self.modules = known, idle, modules
 
     def _decided(self, node: ast.expr) -> ast.expr:
         found = evaluated(node, self.known, {})
@@ -99,6 +102,8 @@ class _Attributes(ast.NodeTransformer):
         return ast.Constant(value)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id in self.modules:
+            return node  # `functools.cache` is no field called cache
         self.generic_visit(node)
         value = self.known.get(node.attr, SOMETHING)
         if isinstance(node.ctx, ast.Load) and value is not SOMETHING and is_pure(node.value):
