@@ -15,7 +15,7 @@ from underpar.compress.mixing.references import find_references
 
 RNG = np.random.default_rng(0)
 
-EXPECTED = (3614, "8fdeae2cc74f7745")
+EXPECTED = (4094, "5c281bca402faac1")
 """Length and digest of KNOWN's stream."""
 
 

@@ -164,8 +164,9 @@ RATE_BITS = 24
 RATE = round(1.4426950408889634 * (1 << RATE_BITS))
 REFERENCES, COEFFICIENT_BITS = 4, 6
 """Earlier rows that a row can be predicted from, and their multiples: two's complement, in sixteenths."""
-MAX_LINEAR = 1024
-"""Widest matrix with predictions from the row so far."""
+MAX_LINEAR, WARM_UP = 1024, 384
+"""Widest matrix with predictions from the row so far, and rows of a stream without: those of bytes, first in an embedding, are
+unlike all others and teach what upsets the next thousand."""
 
 VARIANCE, MEAN, REFERRED, STATE, RATES, WORK = range(6)
 """What is kept of each column: its level, its mean, the prediction from other rows, the state of the trellis; how fast a row's
@@ -250,7 +251,7 @@ def code_matrix(registers, data, codes, table, fixed, settings, work, lines, fac
     height, width = codes.shape
     for k in range(REFERS + 1):
         settings[k] = code_plain(registers, data, SETTING_BITS[k], settings[k])
-    phased, linear = settings[PHASED], settings[LINEAR] < NEVER and width <= MAX_LINEAR
+    phased, may_learn = settings[PHASED], settings[LINEAR] < NEVER and width <= MAX_LINEAR
     memory = 1 << settings[COLUMN_MEMORY] if settings[COLUMN_MEMORY] < NEVER else height
     for j in range(width):
         work[VARIANCE, j] = settings[LEVEL] << LEVEL_BITS - CLASS_BITS
@@ -267,6 +268,7 @@ def code_matrix(registers, data, codes, table, fixed, settings, work, lines, fac
         column_rate = RATE // (min(i, memory) + (1 << settings[COLUMN_PRIOR]))
         mean_rate = (1 << 16) // (i + (1 << settings[MEAN_PRIOR])) if settings[MEAN_PRIOR] < NEVER else 0
         row, power = usual, np.int64(0)
+        linear = may_learn and seen[0] >= WARM_UP
         for j in range(width):
             level = min((OCTAVES << LEVEL_BITS) - 1, max(0, work[VARIANCE, j] + row))
             context, fine = level >> LEVEL_BITS - CLASS_BITS, level >> LEVEL_BITS - FINE_BITS
@@ -293,9 +295,9 @@ def code_matrix(registers, data, codes, table, fixed, settings, work, lines, fac
             error = (code << 8) - guess
             deviations = error * fixed[INVERSE + fine] >> 20
             if linear:
-                before = min(127, max(-127, (error + shift) * fixed[INVERSE + fine] >> 23))
+                before = min(63, max(-63, (error + shift) * fixed[INVERSE + fine] >> 23))
                 power += before * before
-                lines[BEFORE, j], lines[ERROR, j] = before, min(127, max(-127, deviations >> 3))
+                lines[BEFORE, j], lines[ERROR, j] = before, min(63, max(-63, deviations >> 3))
                 _predict(lines[SUM, j + 1 :], factors[j, j + 1 :], np.int32(before))
             excess = min(1 << 24, (deviations * deviations >> 4) - fixed[SQUARE + (context << CELL_BITS) + cell])
             row += min(1 << LEVEL_BITS, excess * work[RATES, j] >> 20)
@@ -307,7 +309,7 @@ def code_matrix(registers, data, codes, table, fixed, settings, work, lines, fac
             for j in range(width):
                 _adapt(factors[j, j + 1 :], lines[ERROR, j + 1 :], np.int32(lines[BEFORE, j] * rate >> 5))
                 lines[SUM, j] = 0
-            seen[0] += 1
+        seen[0] += may_learn
 
 
 @_compile
