@@ -81,17 +81,22 @@ def test_a_record_trains_through_all_its_stages(trained: Trainer) -> None:
 def test_a_record_goes_through_every_stage_of_a_run(
     byte_tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line: trained, packed, scored and verified; nothing is accused of having no effect."""
+    """From the command line: trained, packed, scored and verified; nothing is accused of having no effect.
+
+    The two held-out documents repeat sentences of the others, which the referee finds in the run's own shards and disputes.
+    """
     brief = [*BRIEF, "data.loader.epochs=9", "budget.train_steps=7"]
     settings = [part for text in brief for part in ("--set", text)]
     where = ["--data", str(byte_tokens), "--device", "cpu", "--out", str(tmp_path), "--json"]
-    assert main(["run", "speedrun/record71", "--track", "speedrun-toy", *settings, *where]) == 0
+    assert main(["run", "speedrun/record71", "--track", "speedrun-toy", *settings, *where]) == 1
     printed = capsys.readouterr()
     assert "no effect" not in printed.err
     assert "512 to 1,536 tokens a step" in printed.err
     assert "(of 3 targets)" in printed.err
     found = json.loads(printed.out)["runs"][0]
-    assert found["valid"] is True
+    assert found["verdict"].startswith("disputed (G5, data.overlap): 0 of 2 held-out documents")
+    verdict = json.loads((Path(found["run"]) / "verdict.json").read_text())
+    assert [check["id"] for check in verdict["checks"] if check["passed"] is False] == ["data.overlap"]
     effects = json.loads((Path(found["run"]) / "effects.json").read_text())["settings"]
     assert [effect["path"] for effect in effects if effect["matters"] is not True] == []
 
