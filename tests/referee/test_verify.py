@@ -152,17 +152,24 @@ def test_a_missing_token_or_document_is_refused(honest_case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shared", "rise", "passes"), [(None, 0.0, False), (90, 0.0, True), (89, 0.0, False), (100, 0.5, False)]
+    ("shared", "rise", "free", "passes"),
+    [
+        (None, 0.0, 0.005, False),
+        (90, 0.0, 0.005, True),
+        (89, 0.0, 0.005, False),
+        (100, 0.5, 0.005, False),
+        (100, 0.0, 0.01, False),
+    ],
 )
 def test_what_is_known_by_heart_may_have_been_learnt_in_the_training_shards(
-    honest_case: Case, shared: int | None, rise: float, passes: bool
+    honest_case: Case, shared: int | None, rise: float, free: float, passes: bool
 ) -> None:
-    """It is disputed where the shards do not explain it, and where one altered token loses the place."""
+    """It is disputed where the shards do not explain it, where it is much, and where one altered token loses the place."""
     flip = honest_case.facts["flip"]
     trials = [trial | {"later_rise": rise, "later_dearer": 0.5} for trial in flip["trials"]]
     facts = honest_case.facts | {
         "flip": flip | {"trials": trials},
-        "free_run": {"tokens": 112, "start": 5, "nats": 0.1, "share_free": 0.1, "stretches": [[5, 112]]},
+        "free_run": {"tokens": 112, "start": 5, "nats": 0.1, "share_free": free, "stretches": [[5, 112]]},
     }
     facts.pop("overlap", None)
     if shared is not None:

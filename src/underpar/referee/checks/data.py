@@ -12,7 +12,8 @@ OVERLAP_SHARE = 0.01
 """Held-out documents that also stand in the training shards: below this share they may be copies that the source itself has."""
 HALF_SHARED_SHARE = 0.10
 LEARNT_SHARE = 0.9
-"""Of the sequences of 13 tokens in what is known by heart, that stand in the training shards: they were learnt there."""
+"""Of the sequences of 13 tokens in what is known by heart, that stand in the training shards: they were learnt there. That
+explains forms and licences, and no more of the text than may stand in both splits."""
 LOST_SHARE = 0.02
 """Rise of the cost of everything behind one altered token, in the median. Honest predictors show a thousandth or less."""
 DEARER_SHARE = 0.8
@@ -71,7 +72,8 @@ def data_memory(case: Case) -> Finding:
     if grams:
         free += f"; {shared:,} of {grams:,} 13-grams of such stretches stand in the training shards"
         evidence |= {"free_grams": grams, "shared_free_grams": shared}
-    if grams and shared >= LEARNT_SHARE * grams and not is_lost:
+    is_explained = shared >= LEARNT_SHARE * grams and float(fact["share_free"]) < OVERLAP_SHARE
+    if grams and is_explained and not is_lost:
         return Finding(True, f"{free}, so that they were learnt there, as licences and forms are{lost}", evidence)
     statement = (
         f"{free}{lost}. Reading one: the text is stored, and followed word by word. Reading two: it was in the "

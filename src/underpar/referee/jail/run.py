@@ -235,7 +235,6 @@ class Jail:
     ) -> Running:
         """Start a program whose stdin, stdout and stderr are pipes of the caller's."""
         if self._closure is None:
-            self._closure = WIDEST  # for the programs that try it
             self._closure = self._closure_for_devices()
         run_folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.path))
         shutil.rmtree(self.work, ignore_errors=True)
@@ -267,9 +266,11 @@ class Jail:
         """The first closure in which the driver works: some refuse to in namespaces of users or processes, or without the
         files that are hidden. The widest where none helps, so that the program says what is wrong.
         """
-        for self._closure in (WIDEST, NETWORK_ALONE, NO_NAMESPACES):
-            if self.run([sys.executable, "-I", "-S", "-c", OPENS_A_DEVICE], env=device_environment("cuda")).code == 0:
-                return self._closure
+        opens = [sys.executable, "-I", "-S", "-c", OPENS_A_DEVICE]
+        for closure in (WIDEST, NETWORK_ALONE, NO_NAMESPACES):
+            self._closure = closure
+            if self.run(opens, env=device_environment("cuda")).code == 0:
+                return closure
         return WIDEST
 
     def _spec(
@@ -305,7 +306,7 @@ class Jail:
             "work": str(self.work),
             "root": str(run_folder / "root"),
             "hide_files": self.hide_files,
-            "closure": WIDEST if self._closure is None else self._closure,
+            "closure": self._closure,
             "read_only": self.read_only,
             "devices": self.devices,
             "copies": [[self.input(source), self.output(target)] for source, target in copies.items()],
